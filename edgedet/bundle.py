@@ -1,0 +1,171 @@
+"""A detector's artifacts and what is known of them, as one folder that can be checked.
+
+::
+
+    NAME/bundle.json                      the manifest: spec, artifacts with sha256, tools, provenance
+    NAME/fp32/model.onnx, model.xml, ...  artifacts by precision
+    NAME/calibration.json, recipe.toml    what the INT8 ones were made with
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, ValidationError
+
+from edgedet.errors import BundleError, UsageError
+from edgedet.files import inside, sha256_of
+from edgedet.spec import SCHEMA_VERSION, DetectorSpec, Precision, QuantizationSpec, Value
+
+MANIFEST = "bundle.json"
+
+# Which runtime opens which file: also how a lone artifact is recognised.
+RUNTIME_OF_SUFFIX = {
+    ".engine": "tensorrt",
+    ".onnx": "ort",
+    ".safetensors": "eager",
+    ".tflite": "tflite",
+    ".xml": "openvino",
+}
+
+
+class FileEntry(Value):
+    """One file of a bundle; `path` is relative to the bundle, with forward slashes."""
+
+    path: str
+    sha256: str = Field(pattern="^[0-9a-f]{64}$")
+    bytes: int = Field(ge=0)
+
+    @staticmethod
+    def of(root: Path, path: Path) -> FileEntry:
+        """The entry of a file that lies in `root`."""
+        return FileEntry(
+            path=path.relative_to(root).as_posix(), sha256=sha256_of(path), bytes=path.stat().st_size
+        )
+
+
+class Artifact(Value):
+    """One exported model: `files[0]` is what its runtime opens, the others belong to it.
+
+    `runtime` is empty where no runtime of this project opens the file as it is: the ONNX that TensorRT builds an engine
+    from on the device.
+    """
+
+    target: str
+    precision: Precision
+    runtime: str
+    files: tuple[FileEntry, ...] = Field(min_length=1)
+    quantization: QuantizationSpec | None = None
+    note: str = ""
+
+    @property
+    def bytes(self) -> int:
+        """Size of all its files."""
+        return sum(file.bytes for file in self.files)
+
+
+class Manifest(Value):
+    """What `bundle.json` holds."""
+
+    schema_version: Literal[1] = SCHEMA_VERSION
+    spec: DetectorSpec
+    artifacts: tuple[Artifact, ...]
+    files: tuple[FileEntry, ...] = ()
+    tools: dict[str, str] = Field(default_factory=dict)
+    created: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Bundle:
+    """An opened bundle: the manifest has been read, files are checked when they are asked for."""
+
+    root: Path
+    manifest: Manifest
+
+    @property
+    def spec(self) -> DetectorSpec:
+        """The float detector's spec."""
+        return self.manifest.spec
+
+    def artifact(self, runtime: str, precision: str) -> Artifact:
+        """The artifact that a runtime opens in a precision.
+
+        Raises:
+            UsageError: There is none; the message lists what there is.
+        """
+        for artifact in self.manifest.artifacts:
+            if (artifact.runtime, artifact.precision) == (runtime, precision):
+                return artifact
+        have = ", ".join(f"{a.runtime} {a.precision}" for a in self.manifest.artifacts if a.runtime)
+        raise UsageError(
+            f"{self.root} has no {precision} artifact for {runtime}",
+            got=f"{runtime} {precision}",
+            expected=f"one of {have}",
+            fix="choose one of those, or export again with that target and precision",
+        )
+
+    def path_of(self, artifact: Artifact) -> Path:
+        """The file that the artifact's runtime opens, after every one of its files was found whole."""
+        for entry in artifact.files:
+            self.check(entry)
+        return inside(self.root, artifact.files[0].path)
+
+    def check(self, entry: FileEntry) -> Path:
+        """The path of a file of this bundle.
+
+        Raises:
+            BundleError: It is missing, outside the bundle, or not what the manifest says.
+        """
+        path = inside(self.root, entry.path)
+        if not path.is_file():
+            raise BundleError(
+                f"{self.root} is not complete",
+                got=f"no file {entry.path}",
+                expected="every file that bundle.json lists",
+                fix="copy the whole folder again, or export again",
+            )
+        found = sha256_of(path)
+        if found != entry.sha256:
+            raise BundleError(
+                f"{path} is not the file that was exported",
+                got=f"sha256 {found[:12]}… ({path.stat().st_size} bytes)",
+                expected=f"sha256 {entry.sha256[:12]}… ({entry.bytes} bytes)",
+                fix="copy the file again, or export again; edgedet does not run a file that was changed",
+            )
+        return path
+
+    def spec_of(self, artifact: Artifact) -> DetectorSpec:
+        """The spec as it is embedded in the artifact."""
+        return self.spec.model_copy(
+            update={"precision": artifact.precision, "quantization": artifact.quantization}
+        )
+
+
+def open_bundle(path: Path | str) -> Bundle:
+    """Read a bundle's manifest.
+
+    Raises:
+        BundleError: The folder is not a bundle, or its manifest does not validate.
+    """
+    root = Path(path)
+    manifest = root / MANIFEST
+    if not manifest.is_file():
+        raise BundleError(
+            f"{root} is not a bundle",
+            got="a file" if root.is_file() else f"a folder without {MANIFEST}" if root.is_dir() else "no such path",
+            expected=f"a folder with {MANIFEST}",
+            fix="make one with `edgedet export CHECKPOINT --output BUNDLE`",
+        )
+    try:
+        return Bundle(root, Manifest.model_validate_json(manifest.read_bytes()))
+    except ValidationError as exc:
+        first = exc.errors()[0]
+        where = ".".join(str(part) for part in first["loc"]) or "the document"
+        raise BundleError(
+            f"cannot read {manifest}",
+            got=f"{where}: {first['msg']}",
+            expected=f"a manifest of schema version {SCHEMA_VERSION}",
+            fix="export again with this version of edgedet",
+        ) from exc

@@ -1,0 +1,82 @@
+"""Raw output tensors to detections: one implementation, numpy only, for every runtime.
+
+One file per head family, found through `edgedet.registry.DECODERS`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from edgedet import registry
+from edgedet.boxes import Floats, Ints, clip, nms
+from edgedet.detections import Detections
+from edgedet.preprocess import Geometry
+from edgedet.spec import DetectorSpec
+
+__all__ = ["Candidates", "decode", "find_candidates", "suppress"]
+
+# More candidates than this are cut to the best before suppression, as in the reference SSD implementations.
+_MAX_CANDIDATES = 10_000
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Candidates:
+    """What a head proposes before suppression: boxes `[n, 4]` in pixels of the image, scores and classes `[n]`."""
+
+    boxes_xyxy: Floats
+    scores: Floats
+    class_ids: Ints
+
+
+def find_candidates(
+    outputs: Mapping[str, Floats],
+    spec: DetectorSpec,
+    geometry: Geometry,
+    score_threshold: float | None = None,
+) -> Candidates:
+    """Boxes above the threshold, clipped to the image, empty ones left out."""
+    threshold = spec.score_threshold if score_threshold is None else score_threshold
+    boxes, scores, class_ids = registry.DECODERS.load(spec.decoder.family)(outputs, spec, threshold)
+    boxes = clip(geometry.to_image(boxes), geometry.image_hw)
+    keep = np.isfinite(boxes).all(axis=1) & (boxes[:, 2:] > boxes[:, :2]).all(axis=1)
+    if not keep.all():
+        boxes, scores, class_ids = boxes[keep], scores[keep], class_ids[keep]
+    return Candidates(boxes, scores, class_ids)
+
+
+def suppress(
+    candidates: Candidates, spec: DetectorSpec, iou_threshold: float | None = None, limit: int | None = None
+) -> Detections:
+    """Class-wise non-maximum suppression, then the best `limit` detections of the image."""
+    boxes, scores, class_ids = candidates.boxes_xyxy, candidates.scores, candidates.class_ids
+    if len(scores) > _MAX_CANDIDATES:
+        best = np.argsort(-scores, kind="stable")[:_MAX_CANDIDATES]
+        boxes, scores, class_ids = boxes[best], scores[best], class_ids[best]
+    keep = nms(boxes, scores, class_ids, spec.iou_threshold if iou_threshold is None else iou_threshold)
+    keep = keep[: spec.max_detections if limit is None else limit]
+    return Detections(boxes[keep], scores[keep], class_ids[keep])
+
+
+def decode(
+    outputs: Mapping[str, Floats],
+    spec: DetectorSpec,
+    geometry: Geometry,
+    *,
+    score_threshold: float | None = None,
+    iou_threshold: float | None = None,
+    limit: int | None = None,
+) -> Detections:
+    """Raw outputs of one image to its detections; thresholds default to the spec's.
+
+    Args:
+        outputs: float32 arrays by the names of `spec.outputs`, each of one image.
+        spec: The detector's spec.
+        geometry: What `preprocess` returned for the image.
+        score_threshold: Lowest score, exclusive.
+        iou_threshold: IoU above which the lower-scored of two boxes of one class goes.
+        limit: Most detections.
+    """
+    return suppress(find_candidates(outputs, spec, geometry, score_threshold), spec, iou_threshold, limit)

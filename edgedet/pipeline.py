@@ -1,0 +1,151 @@
+"""Image to detections: preprocess, runtime, decode and suppression joined in one place."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+
+from edgedet import registry
+from edgedet.boxes import Floats
+from edgedet.bundle import MANIFEST, RUNTIME_OF_SUFFIX, open_bundle
+from edgedet.decode import Candidates, find_candidates, suppress
+from edgedet.detections import Detections
+from edgedet.errors import BundleError, MissingError, UsageError
+from edgedet.preprocess import Geometry, Image, preprocess
+from edgedet.spec import PRECISIONS, DetectorSpec, TensorSpec
+
+# The order in which a bundle's runtimes are tried when none is named.
+_PREFERENCE = ("ort", "openvino", "tflite", "tensorrt", "eager")
+
+
+class RuntimeLike(Protocol):
+    """Tensors in, tensors out: all that the pipeline knows of a runtime (`edgedet_runtimes.shell` has the contract)."""
+
+    name: str
+    spec: DetectorSpec
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+
+    def run(self, feeds: Mapping[str, Floats]) -> dict[str, Floats]:
+        """Outputs by name."""
+
+    def close(self) -> None:
+        """Free what the vendor holds."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Stages:
+    """Everything that one image went through, for parity: each stage can be compared with another runtime's."""
+
+    tensor: Floats
+    geometry: Geometry
+    outputs: Mapping[str, Floats]
+    candidates: Candidates
+    detections: Detections
+
+
+class Pipeline:
+    """A detector that is ready to run: call it with an image.
+
+    Example:
+        >>> import edgedet, cv2
+        >>> detector = edgedet.load("bundle", runtime="openvino", precision="int8")  # doctest: +SKIP
+        >>> detections = detector(cv2.imread("photo.jpg"))  # doctest: +SKIP
+    """
+
+    def __init__(self, runtime: RuntimeLike, spec: DetectorSpec | None = None) -> None:
+        self.runtime = runtime
+        self.spec = spec or runtime.spec
+        self._tensor = np.empty(self.spec.input.tensor.shape, np.float32)
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Names of the classes, by class id."""
+        return self.spec.labels
+
+    def __call__(
+        self, image_bgr: Image, *, score_threshold: float | None = None, iou_threshold: float | None = None
+    ) -> Detections:
+        """Detect in one image, uint8 `[h, w, 3]` in OpenCV's channel order; thresholds default to the spec's."""
+        tensor, geometry = preprocess(image_bgr, self.spec.input, self._tensor)
+        outputs = self.runtime.run({self.spec.input.name: tensor})
+        candidates = find_candidates(outputs, self.spec, geometry, score_threshold)
+        return suppress(candidates, self.spec, iou_threshold)
+
+    def stages(self, image_bgr: Image, *, score_threshold: float | None = None) -> Stages:
+        """Detect in one image and keep what every stage gave."""
+        tensor, geometry = preprocess(image_bgr, self.spec.input)
+        outputs = self.runtime.run({self.spec.input.name: tensor})
+        candidates = find_candidates(outputs, self.spec, geometry, score_threshold)
+        return Stages(tensor, geometry, outputs, candidates, suppress(candidates, self.spec))
+
+    def close(self) -> None:
+        """Free what the runtime holds."""
+        self.runtime.close()
+
+    def __enter__(self) -> Pipeline:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def load(
+    path: Path | str, runtime: str | None = None, precision: str | None = None, threads: int | None = None
+) -> Pipeline:
+    """Open a bundle or a lone artifact.
+
+    Args:
+        path: A bundle folder, or one .onnx, .xml, .tflite, .engine or .safetensors file with its spec inside.
+        runtime: One of the names in `edgedet.registry.RUNTIMES`; by default the first one installed.
+        precision: "fp32", "fp16" or "int8"; by default the first that the bundle has, in that order.
+        threads: CPU threads of the runtime; by default the vendor's choice.
+
+    Raises:
+        BundleError: The path is neither, or its contents cannot be trusted.
+        UsageError: The bundle has no such artifact.
+        MissingError: The runtime is not installed.
+    """
+    source = Path(path)
+    if runtime is not None:
+        registry.RUNTIMES.entry(runtime)
+    if precision is not None and precision not in PRECISIONS:
+        raise UsageError(
+            "there is no such precision", got=precision, expected=", ".join(PRECISIONS), fix="use one of those"
+        )
+    if source.is_dir() or source.name == MANIFEST:
+        return _load_bundle(source.parent if source.name == MANIFEST else source, runtime, precision, threads)
+    name = runtime or RUNTIME_OF_SUFFIX.get(source.suffix, "")
+    if not source.is_file() or not name:
+        raise BundleError(
+            f"cannot open {source}",
+            got=f"a {source.suffix or 'nameless'} file" if source.is_file() else "no such path",
+            expected=f"a bundle folder or a file ending in {', '.join(RUNTIME_OF_SUFFIX)}",
+            fix="check the path, or make a bundle with `edgedet export`",
+        )
+    return Pipeline(registry.RUNTIMES.load(name)(source, threads=threads))
+
+
+def _load_bundle(root: Path, runtime: str | None, precision: str | None, threads: int | None) -> Pipeline:
+    bundle = open_bundle(root)
+    have = {(a.runtime, a.precision) for a in bundle.manifest.artifacts}
+    wanted = precision or next((p for p in PRECISIONS if any(q == p for _, q in have)), "fp32")
+    names = [runtime] if runtime else [n for n in _PREFERENCE if (n, wanted) in have]
+    missing: MissingError | None = None
+    for name in names:
+        try:
+            artifact = bundle.artifact(name, wanted)
+            factory = registry.RUNTIMES.load(name)
+            return Pipeline(
+                factory(bundle.path_of(artifact), spec=bundle.spec_of(artifact), threads=threads)
+            )
+        except MissingError as exc:
+            missing = missing or exc
+    if missing is not None:
+        raise missing
+    bundle.artifact("any runtime", wanted)  # raises, listing what the bundle has
+    raise AssertionError("unreachable")

@@ -1,0 +1,180 @@
+"""What a runtime's user must know of a detector, and nothing else.
+
+A `DetectorSpec` travels inside every artifact as JSON, so that a lone file can be run. Sizes are `(height, width)`; mean
+and standard deviation are in pixel units of 0..255 and in the colour order of the input.
+"""
+
+from __future__ import annotations
+
+import math
+from pathlib import PurePosixPath
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from edgedet.errors import BundleError
+
+SCHEMA_VERSION = 1
+
+DType = Literal["float32", "float16", "uint8", "int8", "int32", "int64"]
+Precision = Literal["fp32", "fp16", "int8"]
+PRECISIONS: tuple[Precision, ...] = ("fp32", "fp16", "int8")
+
+
+class Value(BaseModel):
+    """Base of everything that touches disk: frozen, and refusing unknown keys and non-finite numbers."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class TensorSpec(Value):
+    """One named tensor; `shape` is fixed and holds the batch in front."""
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: DType = "float32"
+
+
+class InputSpec(Value):
+    """The input tensor and how an image becomes it: resize, colour order, `(pixel - mean) / std`, layout."""
+
+    name: str = "images"
+    size_hw: tuple[Annotated[int, Field(gt=0, le=8192)], Annotated[int, Field(gt=0, le=8192)]]
+    colour: Literal["rgb", "bgr"] = "rgb"
+    layout: Literal["nchw"] = "nchw"
+    dtype: Literal["float32"] = "float32"
+    mean: tuple[float, float, float] = (123.675, 116.28, 103.53)
+    std: tuple[
+        Annotated[float, Field(gt=0)], Annotated[float, Field(gt=0)], Annotated[float, Field(gt=0)]
+    ] = (58.395, 57.12, 57.375)
+    resize: Literal["stretch", "letterbox"] = "stretch"
+    interpolation: Literal["nearest", "linear", "area"] = "linear"
+    pad_value: Annotated[int, Field(ge=0, le=255)] = 114
+
+    @property
+    def tensor(self) -> TensorSpec:
+        """The tensor as a runtime sees it, one image."""
+        return TensorSpec(name=self.name, shape=(1, 3, *self.size_hw), dtype=self.dtype)
+
+
+class OutputSpec(TensorSpec):
+    """One output tensor and its meaning to the decoder."""
+
+    role: Literal["box_offsets", "class_logits"]
+
+
+class SsdPriors(Value):
+    """Default boxes of SSD: per feature map a scale, the next scale, and aspect ratios.
+
+    Each cell has, in this order: ratio 1 at `scales[k]`; ratio 1 at sqrt(scales[k] * scales[k + 1]); then for every ratio
+    r the boxes of ratio r and 1 / r at `scales[k]` (Liu et al., SSD, ECCV 2016, section 2.2). Scales are fractions of the
+    input's side; `scales` is one longer than `feature_maps_hw`.
+    """
+
+    feature_maps_hw: tuple[tuple[int, int], ...] = Field(min_length=1)
+    scales: tuple[Annotated[float, Field(gt=0, le=2)], ...]
+    aspect_ratios: tuple[tuple[Annotated[float, Field(gt=1)], ...], ...]
+    clip: bool = False
+
+    @model_validator(mode="after")
+    def _lengths_agree(self) -> SsdPriors:
+        maps = len(self.feature_maps_hw)
+        if len(self.scales) != maps + 1 or len(self.aspect_ratios) != maps:
+            raise ValueError(
+                f"{maps} feature maps need {maps + 1} scales and {maps} lists of aspect ratios; "
+                f"got {len(self.scales)} and {len(self.aspect_ratios)}"
+            )
+        return self
+
+    @property
+    def per_cell(self) -> tuple[int, ...]:
+        """Priors of one cell, for each feature map."""
+        return tuple(2 + 2 * len(ratios) for ratios in self.aspect_ratios)
+
+    @property
+    def count(self) -> int:
+        """Priors in all: SSD300's configuration has 8732."""
+        return sum(math.prod(hw) * n for hw, n in zip(self.feature_maps_hw, self.per_cell, strict=True))
+
+
+class SsdDecoder(Value):
+    """Parameters of `edgedet.decode.ssd`: softmax over background (index 0) and the labels, offsets against priors."""
+
+    family: Literal["ssd"] = "ssd"
+    priors: SsdPriors
+    variances: tuple[float, float] = (0.1, 0.2)
+
+
+DecoderSpec = SsdDecoder  # becomes a union discriminated by `family` with the second head family
+
+
+class QuantizationSpec(Value):
+    """How an INT8 artifact was quantized; `encoding` names the kernels' terms that its ranges were written in."""
+
+    encoding: str
+    observer: str
+    granularity: Literal["per_channel", "per_tensor"] = "per_channel"
+    float_layers: tuple[str, ...] = ()
+    calibration_sha256: str
+
+
+class Provenance(Value):
+    """Where a detector came from."""
+
+    checkpoint_sha256: str = ""
+    trained_on: str = ""
+    tools: dict[str, str] = Field(default_factory=dict)
+
+
+class DetectorSpec(Value):
+    """All that is needed to feed a detector and read its outputs."""
+
+    schema_version: Literal[1] = SCHEMA_VERSION
+    name: str
+    input: InputSpec
+    outputs: tuple[OutputSpec, ...] = Field(min_length=1)
+    decoder: DecoderSpec
+    labels: tuple[str, ...] = Field(min_length=1)
+    precision: Precision = "fp32"
+    score_threshold: Annotated[float, Field(ge=0, le=1)] = 0.4
+    iou_threshold: Annotated[float, Field(ge=0, le=1)] = 0.45
+    max_detections: Annotated[int, Field(gt=0)] = 100
+    quantization: QuantizationSpec | None = None
+    provenance: Provenance = Provenance()
+
+    @field_validator("name")
+    @classmethod
+    def _name_is_a_plain_file_name(cls, name: str) -> str:
+        if not name or PurePosixPath(name).name != name or "\\" in name:
+            raise ValueError(f"a detector's name is a plain file name, got {name!r}")
+        return name
+
+    def output(self, role: str) -> OutputSpec:
+        """The output with that role; `KeyError` where there is none."""
+        for spec in self.outputs:
+            if spec.role == role:
+                return spec
+        raise KeyError(role)
+
+    def to_json(self) -> str:
+        """One line of JSON, as it is embedded in artifacts."""
+        return self.model_dump_json()
+
+    @staticmethod
+    def from_json(text: str | bytes, *, source: str) -> DetectorSpec:
+        """Read a spec that was embedded in `source`.
+
+        Raises:
+            BundleError: The text is not a spec of a schema version that this edgedet reads.
+        """
+        try:
+            return DetectorSpec.model_validate_json(text)
+        except ValidationError as exc:
+            first = exc.errors()[0]
+            where = ".".join(str(part) for part in first["loc"]) or "the document"
+            raise BundleError(
+                f"cannot read the detector spec in {source}",
+                got=f"{where}: {first['msg']}",
+                expected=f"a spec of schema version {SCHEMA_VERSION}",
+                fix="export the detector again with this version of edgedet",
+            ) from exc

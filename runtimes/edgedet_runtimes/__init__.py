@@ -1,0 +1,1 @@
+"""Runtime adapters: tensors in, tensors out, one vendor a file."""
