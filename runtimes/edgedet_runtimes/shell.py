@@ -1,23 +1,27 @@
 """The contract of a runtime, and the checks that all of them share.
 
-A runtime sees tensors only: it knows nothing of images, priors or suppression. A vendor's file implements `_open`, `_run`
-and `_close` and reads the embedded spec in `read_spec`; names, shapes and dtypes are checked here, and vendor exceptions
-become `VendorError` or `BundleError` here.
+A runtime sees tensors only: it knows nothing of images, priors or suppression. A vendor's file implements
+`version`, `_embedded`, `_open`, `_run` and `_close`; names, shapes and dtypes are checked here, and vendor
+exceptions become `BundleError` or `VendorError` here. One opened runtime serves one thread at a time.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import ClassVar, Self
+from typing import ClassVar, Literal, Self
 
 import numpy as np
 
 from edgedet.boxes import Floats
-from edgedet.errors import BundleError, EdgedetError, TensorError, VendorError
+from edgedet.errors import BundleError, EdgedetError, TensorError, UsageError, VendorError
+from edgedet.registry import RUNTIMES, missing_extra
 from edgedet.spec import DetectorSpec, TensorSpec
+
+Signature = tuple[tuple[TensorSpec, ...], tuple[TensorSpec, ...]]
 
 
 class Runtime(ABC):
@@ -26,70 +30,122 @@ class Runtime(ABC):
     Args:
         path: The artifact.
         spec: Its spec; read from the artifact when not given.
-        threads: CPU threads; the vendor's choice when not given.
+        threads: CPU threads, at least 1; the vendor's choice when not given.
+
+    Attributes:
+        inputs: What `run` takes.
+        outputs: What `run` gives.
 
     Raises:
-        BundleError: The file cannot be read by the vendor, or its inputs and outputs are not the spec's.
+        BundleError: The file cannot be read by the vendor, holds no spec, or its inputs and outputs are not
+        those
+            of the spec.
+        MissingError: The vendor needs a package, a device or a driver that is not here.
     """
 
     name: ClassVar[str]
 
     def __init__(self, path: Path, *, spec: DetectorSpec | None = None, threads: int | None = None) -> None:
+        if threads is not None and threads < 1:
+            raise UsageError(
+                f"{self.name} cannot run on that many threads",
+                got=str(threads),
+                expected="1 or more",
+                fix="leave it out to let the runtime choose",
+            )
         self.path = path
         self.threads = threads
-        if not path.is_file():
-            raise BundleError(
-                f"{self.name} cannot open {path}",
-                got="a folder" if path.is_dir() else "no such file",
-                expected="an artifact file",
-                fix="check the path; a bundle is opened with edgedet.load",
-            )
-        self.spec = self._translated("read", lambda: spec or self.read_spec(path))
+        self.spec = spec or self.read_spec(path)
         self.inputs: tuple[TensorSpec, ...] = (self.spec.input.tensor,)
         self.outputs: tuple[TensorSpec, ...] = tuple(
             TensorSpec(name=o.name, shape=o.shape, dtype=o.dtype) for o in self.spec.outputs
         )
-        found_inputs, found_outputs = self._translated("open", self._open)
-        self._check_signature("inputs", found_inputs, self.inputs)
-        self._check_signature("outputs", found_outputs, self.outputs)
+        self._closed = True
+        _check_is_file(self.name, path)
+        with _vendor_faults(self.name, "open", path):
+            found_inputs, found_outputs = self._open()
+        self._closed = False
+        try:
+            self._check_signature("inputs", found_inputs, self.inputs)
+            self._check_signature("outputs", found_outputs, self.outputs)
+        except BundleError:
+            self.close()
+            raise
+
+    @staticmethod
+    @abstractmethod
+    def version() -> str:
+        """The vendor's version, for `edgedet doctor` and reports."""
 
     @classmethod
     @abstractmethod
-    def read_spec(cls, path: Path) -> DetectorSpec:
-        """The spec that is embedded in the artifact."""
+    def _embedded(cls, path: Path) -> str | None:
+        """The JSON of the spec in the artifact, None where it holds none."""
 
     @abstractmethod
-    def _open(self) -> tuple[tuple[TensorSpec, ...], tuple[TensorSpec, ...]]:
-        """Load the artifact; returns the inputs and outputs as the vendor reports them."""
+    def _open(self) -> Signature:
+        """Load the artifact; returns the inputs and outputs as `run` will take and give them.
+
+        Frees what it holds when it raises; `_close` is called once, and only after it returned.
+        """
 
     @abstractmethod
     def _run(self, feeds: Mapping[str, Floats]) -> dict[str, Floats]:
-        """One inference; feeds have been checked."""
+        """One inference; feeds were checked and are C-contiguous. The caller owns what is returned."""
 
     @abstractmethod
     def _close(self) -> None:
         """Free what the vendor holds."""
 
+    @classmethod
+    def read_spec(cls, path: Path) -> DetectorSpec:
+        """The spec that is embedded in an artifact.
+
+        Raises:
+            BundleError: The file cannot be read by the vendor, or holds no spec that this edgedet reads.
+        """
+        _check_is_file(cls.name, path)
+        with _vendor_faults(cls.name, "read", path):
+            text = cls._embedded(path)
+        if text is None:
+            raise BundleError(
+                f"cannot run {path} on its own",
+                got="a model without a detector spec inside",
+                expected="a file that `edgedet export` wrote",
+                fix="export the detector again, or open the bundle that the file belongs to",
+            )
+        return DetectorSpec.from_json(text, source=str(path))
+
     def run(self, feeds: Mapping[str, Floats]) -> dict[str, Floats]:
         """Run one inference.
 
         Args:
-            feeds: Arrays by input name, C-contiguous, of the dtype and shape in `inputs`.
+            feeds: Arrays by input name, of the dtype and shape in `inputs`; copied where not C-contiguous.
 
         Returns:
             Arrays by output name, owned by the caller.
 
         Raises:
             TensorError: A feed is missing, unknown, or of another dtype or shape.
+            UsageError: The runtime has been closed.
             VendorError: The vendor's runtime failed.
         """
+        if self._closed:
+            raise UsageError(
+                f"{self.name} cannot run {self.path}",
+                got="a runtime that has been closed",
+                expected="an open one",
+                fix="open the artifact again",
+            )
         self._check_feeds(feeds)
-        outputs: dict[str, Floats] = self._translated("run", lambda: self._run(feeds))
-        return outputs
+        with _vendor_faults(self.name, "run", self.path):
+            return self._run({name: np.ascontiguousarray(feed) for name, feed in feeds.items()})
 
     def close(self) -> None:
-        """Free the vendor's resources; the runtime cannot be used afterwards."""
-        self._close()
+        """Free the vendor's resources; the runtime cannot be used afterwards. Closing again does nothing."""
+        if not self._closed:
+            self._closed = True
+            self._close()
 
     def __enter__(self) -> Self:
         return self
@@ -100,19 +156,20 @@ class Runtime(ABC):
         self.close()
 
     def _check_feeds(self, feeds: Mapping[str, Floats]) -> None:
+        if feeds.keys() != {spec.name for spec in self.inputs}:
+            raise TensorError(
+                f"{self.name} was fed the wrong tensors",
+                got=", ".join(map(str, feeds)) or "none",
+                expected=", ".join(spec.name for spec in self.inputs),
+                fix="feed exactly the inputs of the spec",
+            )
         for spec in self.inputs:
-            feed = feeds.get(spec.name)
-            if feed is None or len(feeds) != len(self.inputs):
-                raise TensorError(
-                    f"{self.name} was fed the wrong tensors",
-                    got=", ".join(feeds) or "none",
-                    expected=", ".join(s.name for s in self.inputs),
-                    fix="feed exactly the inputs of the spec",
-                )
-            if feed.shape != spec.shape or feed.dtype != np.dtype(spec.dtype):
+            feed = feeds[spec.name]
+            is_array = isinstance(feed, np.ndarray)
+            if not is_array or feed.shape != spec.shape or feed.dtype != np.dtype(spec.dtype):
                 raise TensorError(
                     f"{self.name} cannot take {spec.name}",
-                    got=f"{feed.dtype} {list(feed.shape)}",
+                    got=f"{feed.dtype} {list(feed.shape)}" if is_array else f"a {type(feed).__name__}",
                     expected=f"{spec.dtype} {list(spec.shape)}",
                     fix="make the tensor with edgedet.preprocess.preprocess",
                 )
@@ -128,16 +185,31 @@ class Runtime(ABC):
                 fix="export the detector again",
             )
 
-    def _translated(self, verb: str, call):  # type: ignore[no-untyped-def]
-        try:
-            return call()
-        except (EdgedetError, ModuleNotFoundError):
-            raise
-        except Exception as exc:
-            kind = VendorError if verb == "run" else BundleError
-            raise kind(
-                f"{self.name} could not {verb} {self.path}",
-                got=f"{type(exc).__name__}: {str(exc).strip()[:300]}",
-                expected="an artifact that this version of the runtime can use",
-                fix="check that the file is whole (edgedet inspect), or export again",
-            ) from exc
+
+def _check_is_file(runtime: str, path: Path) -> None:
+    if not path.is_file():
+        raise BundleError(
+            f"{runtime} cannot open {path}",
+            got="a folder" if path.is_dir() else "no such file",
+            expected="an artifact file",
+            fix="check the path; a bundle is opened with edgedet.load",
+        )
+
+
+@contextmanager
+def _vendor_faults(runtime: str, verb: Literal["read", "open", "run"], path: Path) -> Iterator[None]:
+    """Turn whatever a vendor raises into an exception of our tree."""
+    try:
+        yield
+    except EdgedetError:
+        raise
+    except ModuleNotFoundError as exc:
+        raise missing_extra(f"runtime {runtime!r}", exc, RUNTIMES.entry(runtime).extra) from exc
+    except Exception as exc:
+        kind = VendorError if verb == "run" else BundleError
+        raise kind(
+            f"{runtime} could not {verb} {path}",
+            got=f"{type(exc).__name__}: {' '.join(str(exc).split())[:300]}",
+            expected="an artifact that this version of the runtime can use",
+            fix="check that the file is whole (edgedet inspect), or export again",
+        ) from exc

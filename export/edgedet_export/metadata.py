@@ -1,0 +1,84 @@
+"""Put a detector's spec into its artifacts, where `edgedet_runtimes.embedded` says that the runtimes look.
+
+Every function replaces the file atomically, and embedding again replaces the former spec.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from edgedet.errors import BundleError
+from edgedet.files import write_atomically
+from edgedet.spec import DetectorSpec
+from edgedet_runtimes.embedded import RT_INFO_PATH, SPEC_KEY, plan_sidecar
+
+
+def embed_onnx(path: Path, spec: DetectorSpec) -> None:
+    """Write the spec into `metadata_props` of an .onnx file.
+
+    Raises:
+        BundleError: The file is not an ONNX model.
+    """
+    import onnx
+
+    try:
+        model = onnx.load_model_from_string(path.read_bytes())
+    except Exception as exc:  # protobuf's DecodeError, from whichever of its implementations is in use
+        raise _unreadable(path, "an ONNX model", exc) from exc
+    kept = [entry for entry in model.metadata_props if entry.key != SPEC_KEY]
+    kept.append(onnx.StringStringEntryProto(key=SPEC_KEY, value=spec.to_json()))
+    del model.metadata_props[:]
+    model.metadata_props.extend(kept)
+    write_atomically(path, model.SerializeToString())
+
+
+def embed_openvino(model: Any, spec: DetectorSpec) -> None:
+    """Write the spec into `rt_info` of an `openvino.Model` in memory; `openvino.save_model` keeps it.
+
+    The .xml points into the .bin, so the pair is written once, with its spec, and never rewritten.
+    """
+    model.set_rt_info(spec.to_json(), list(RT_INFO_PATH))
+
+
+def embed_tflite(path: Path, spec: DetectorSpec) -> None:
+    """Write the spec into the metadata of a .tflite file.
+
+    Raises:
+        BundleError: The file is not a TFLite model.
+    """
+    from ai_edge_litert import schema_py_generated as schema
+    from ai_edge_litert.tools import flatbuffer_utils
+
+    data = path.read_bytes()
+    if not schema.Model.ModelBufferHasIdentifier(data, 0):
+        raise _unreadable(path, "a TFLite model")
+    try:
+        model = flatbuffer_utils.read_model_from_bytearray(data)
+    except Exception as exc:  # the generated reader raises whatever a bad offset leads to
+        raise _unreadable(path, "a TFLite model", exc) from exc
+    content = list(spec.to_json().encode())
+    entry = next((item for item in model.metadata or [] if item.name == SPEC_KEY.encode()), None)
+    if entry is None:
+        entry = schema.MetadataT(name=SPEC_KEY, buffer=len(model.buffers))
+        model.buffers.append(schema.BufferT())
+        model.metadata = [*(model.metadata or []), entry]
+    model.buffers[entry.buffer].data = content
+    write_atomically(path, bytes(flatbuffer_utils.convert_object_to_bytearray(model)))
+
+
+def embed_tensorrt(path: Path, spec: DetectorSpec) -> Path:
+    """Write the spec beside a TensorRT plan, which must not be changed; returns the file that was written."""
+    sidecar = plan_sidecar(path)
+    write_atomically(sidecar, spec.to_json())
+    return sidecar
+
+
+def _unreadable(path: Path, expected: str, exc: Exception | None = None) -> BundleError:
+    reason = f": {type(exc).__name__}: {str(exc)[:200]}" if exc else ""
+    return BundleError(
+        f"cannot write the detector spec into {path}",
+        got=f"{path.stat().st_size} bytes that do not read as one{reason}",
+        expected=expected,
+        fix="export the detector again",
+    )

@@ -1,0 +1,76 @@
+"""ONNX Runtime on the CPU."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import onnxruntime
+
+from edgedet.boxes import Floats
+from edgedet.spec import TensorSpec
+from edgedet_runtimes.embedded import SPEC_KEY
+from edgedet_runtimes.shell import Runtime, Signature
+
+# Everything below fatal also arrives as an exception.
+_LOG_FATAL = 4
+
+_DTYPES = {
+    "tensor(float)": "float32",
+    "tensor(float16)": "float16",
+    "tensor(uint8)": "uint8",
+    "tensor(int8)": "int8",
+    "tensor(int32)": "int32",
+    "tensor(int64)": "int64",
+}
+
+
+class OnnxRuntime(Runtime):
+    """An .onnx file; feeds are read in place and outputs are freshly allocated by the vendor."""
+
+    name = "ort"
+
+    @staticmethod
+    def version() -> str:
+        """Version of the onnxruntime package."""
+        return str(onnxruntime.__version__)
+
+    @classmethod
+    def _embedded(cls, path: Path) -> str | None:
+        options = _options(threads=1)
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+        properties: dict[str, str] = _session(path, options).get_modelmeta().custom_metadata_map
+        return properties.get(SPEC_KEY)
+
+    def _open(self) -> Signature:
+        self._session = _session(self.path, _options(self.threads))
+        self._output_names = [node.name for node in self._session.get_outputs()]
+        return _specs(self._session.get_inputs()), _specs(self._session.get_outputs())
+
+    def _run(self, feeds: Mapping[str, Floats]) -> dict[str, Floats]:
+        arrays = self._session.run(self._output_names, feeds)
+        return dict(zip(self._output_names, arrays, strict=True))
+
+    def _close(self) -> None:
+        del self._session
+
+
+def _options(threads: int | None) -> onnxruntime.SessionOptions:
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = _LOG_FATAL
+    options.inter_op_num_threads = 1
+    options.intra_op_num_threads = threads or 0
+    return options
+
+
+def _session(path: Path, options: onnxruntime.SessionOptions) -> onnxruntime.InferenceSession:
+    return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+
+
+def _specs(nodes: list[onnxruntime.NodeArg]) -> tuple[TensorSpec, ...]:
+    return tuple(
+        TensorSpec.model_validate(
+            {"name": node.name, "shape": node.shape, "dtype": _DTYPES.get(node.type, node.type)}
+        )
+        for node in nodes
+    )

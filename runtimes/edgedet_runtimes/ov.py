@@ -1,0 +1,67 @@
+"""OpenVINO on the CPU."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import openvino
+
+from edgedet.boxes import Floats
+from edgedet.spec import TensorSpec
+from edgedet_runtimes.embedded import RT_INFO_PATH
+from edgedet_runtimes.shell import Runtime, Signature
+
+# Without the hint, CPUs that have bfloat16 units run float models in it, outside any parity budget of fp32.
+_PROPERTIES = {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY"}
+
+
+class OpenVinoRuntime(Runtime):
+    """An .xml file with its .bin beside it; feeds are read in place, outputs copied out of the request."""
+
+    name = "openvino"
+
+    @staticmethod
+    def version() -> str:
+        """Version of the openvino package, without its build number."""
+        return str(openvino.__version__).partition("-")[0]
+
+    @classmethod
+    def _embedded(cls, path: Path) -> str | None:
+        model = _read_model(openvino.Core(), path)
+        keys = list(RT_INFO_PATH)
+        return str(model.get_rt_info(keys).astype(str)) if model.has_rt_info(keys) else None
+
+    def _open(self) -> Signature:
+        core = openvino.Core()
+        properties = dict(_PROPERTIES)
+        if self.threads is not None:
+            properties["INFERENCE_NUM_THREADS"] = str(self.threads)
+        compiled = core.compile_model(_read_model(core, self.path), "CPU", properties)
+        self._request = compiled.create_infer_request()
+        return _specs(compiled.inputs), _specs(compiled.outputs)
+
+    def _run(self, feeds: Mapping[str, Floats]) -> dict[str, Floats]:
+        results = self._request.infer(feeds, share_inputs=True, share_outputs=False)
+        return {spec.name: results[spec.name] for spec in self.outputs}
+
+    def _close(self) -> None:
+        del self._request
+
+
+def _read_model(core: openvino.Core, path: Path) -> openvino.Model:
+    """Read the IR; weights are named so that a missing .bin is an error and nothing else is looked for."""
+    return core.read_model(str(path), str(path.with_suffix(".bin")))
+
+
+def _specs(ports: list[openvino.Output]) -> tuple[TensorSpec, ...]:
+    return tuple(
+        TensorSpec.model_validate(
+            {
+                "name": port.get_any_name(),
+                "shape": tuple(port.get_shape()),
+                "dtype": port.get_element_type().to_dtype().name,
+            }
+        )
+        for port in ports
+    )

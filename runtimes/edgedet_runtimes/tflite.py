@@ -1,0 +1,160 @@
+"""LiteRT on the CPU; an installed tflite-runtime, its predecessor of the same interface, also serves."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgedet.boxes import Floats
+from edgedet.spec import TensorSpec
+from edgedet_runtimes.embedded import SPEC_KEY
+from edgedet_runtimes.shell import Runtime, Signature
+from edgedet_runtimes.tflite_metadata import read_metadata
+
+try:
+    from ai_edge_litert.interpreter import Interpreter
+
+    _DISTRIBUTION = "ai-edge-litert"
+except ModuleNotFoundError as missing:
+    try:
+        from tflite_runtime.interpreter import Interpreter
+    except ModuleNotFoundError:
+        raise missing from None
+    _DISTRIBUTION = "tflite-runtime"
+
+
+@dataclass(frozen=True, slots=True)
+class Affine:
+    """Real value = (integer - zero_point) * scale, the integer in the range of its dtype.
+
+    Rounds half to even and multiplies by the reciprocal, as torch's fake quantization does, so that an
+    artifact is fed the integers of the module that it was converted from.
+    """
+
+    scale: np.float32
+    zero_point: int
+    dtype: np.dtype[Any]
+
+    def quantize(self, values: Floats) -> NDArray[np.integer[Any]]:
+        """Real to integer, saturating."""
+        limits = np.iinfo(self.dtype)
+        steps = np.multiply(values, np.float32(1.0 / float(self.scale)))
+        np.rint(steps, out=steps)
+        steps += self.zero_point
+        return np.clip(steps, limits.min, limits.max, out=steps).astype(self.dtype)
+
+    def dequantize(self, integers: NDArray[np.integer[Any]]) -> Floats:
+        """Integer to real."""
+        return (integers.astype(np.float32) - np.float32(self.zero_point)) * self.scale
+
+
+@dataclass(frozen=True, slots=True)
+class _Slot:
+    """A tensor of the interpreter; `affine` where the file's is quantized and callers see floats."""
+
+    index: int
+    affine: Affine | None
+
+
+class TfliteRuntime(Runtime):
+    """A .tflite file with one signature whose names are the spec's.
+
+    Where the file's inputs or outputs are quantized, the runtime quantizes and dequantizes: callers see
+    float32.
+    """
+
+    name = "tflite"
+
+    @staticmethod
+    def version() -> str:
+        """Version of the package in use, and its name where that is not ai-edge-litert."""
+        return version(_DISTRIBUTION) + ("" if _DISTRIBUTION == "ai-edge-litert" else f" ({_DISTRIBUTION})")
+
+    @classmethod
+    def _embedded(cls, path: Path) -> str | None:
+        data = read_metadata(path.read_bytes(), SPEC_KEY)
+        return None if data is None else data.decode("utf-8")
+
+    def _open(self) -> Signature:
+        with _native_stderr_silenced():
+            self._interpreter = Interpreter(model_path=str(self.path), num_threads=self.threads)
+            self._interpreter.allocate_tensors()
+        signature = self._interpreter.get_signature_runner()
+        inputs, outputs = signature.get_input_details(), signature.get_output_details()
+        self._input_slots = {name: _slot(detail) for name, detail in inputs.items()}
+        self._output_slots = {name: _slot(detail) for name, detail in outputs.items()}
+        return _specs(inputs), _specs(outputs)
+
+    def _run(self, feeds: Mapping[str, Floats]) -> dict[str, Floats]:
+        for name, slot in self._input_slots.items():
+            feed = slot.affine.quantize(feeds[name]) if slot.affine else feeds[name]
+            self._interpreter.set_tensor(slot.index, feed)
+        self._interpreter.invoke()
+        outputs: dict[str, Floats] = {}
+        for name, slot in self._output_slots.items():
+            array = self._interpreter.get_tensor(slot.index)  # a copy, unlike Interpreter.tensor
+            outputs[name] = slot.affine.dequantize(array) if slot.affine else array
+        return outputs
+
+    def _close(self) -> None:
+        del self._interpreter
+
+
+def _affine(detail: Mapping[str, Any]) -> Affine | None:
+    parameters, dtype = detail["quantization_parameters"], np.dtype(detail["dtype"])
+    if dtype not in (np.dtype(np.int8), np.dtype(np.uint8)) or len(parameters["scales"]) != 1:
+        return None
+    return Affine(np.float32(parameters["scales"][0]), int(parameters["zero_points"][0]), dtype)
+
+
+def _slot(detail: Mapping[str, Any]) -> _Slot:
+    return _Slot(int(detail["index"]), _affine(detail))
+
+
+def _specs(details: Mapping[str, Mapping[str, Any]]) -> tuple[TensorSpec, ...]:
+    return tuple(
+        TensorSpec.model_validate(
+            {
+                "name": name,
+                "shape": tuple(int(side) for side in detail["shape"]),
+                "dtype": "float32" if _affine(detail) else np.dtype(detail["dtype"]).name,
+            }
+        )
+        for name, detail in details.items()
+    )
+
+
+_STDERR = 2
+_stderr_lock = threading.Lock()
+
+
+@contextmanager
+def _native_stderr_silenced() -> Iterator[None]:
+    """Keep "Created TensorFlow Lite XNNPACK delegate" off the terminal.
+
+    LiteRT's logger writes to descriptor 2 and has neither a Python call nor a variable for its level.
+    Failures arrive as exceptions all the same.
+    """
+    with _stderr_lock:
+        try:
+            saved = os.dup(_STDERR)
+        except OSError:  # there is no stderr to keep clean
+            yield
+            return
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, _STDERR)
+        try:
+            yield
+        finally:
+            os.dup2(saved, _STDERR)
+            os.close(saved)
+            os.close(null)
