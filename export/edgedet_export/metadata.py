@@ -8,10 +8,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from edgedet.embedded import RT_INFO_PATH, SPEC_KEY, plan_sidecar
 from edgedet.errors import BundleError
 from edgedet.files import write_atomically
 from edgedet.spec import DetectorSpec
-from edgedet_runtimes.embedded import RT_INFO_PATH, SPEC_KEY, plan_sidecar
 
 
 def embed_onnx(path: Path, spec: DetectorSpec) -> None:

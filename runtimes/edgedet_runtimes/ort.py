@@ -8,8 +8,8 @@ from pathlib import Path
 import onnxruntime
 
 from edgedet.boxes import Floats
+from edgedet.embedded import SPEC_KEY
 from edgedet.spec import TensorSpec
-from edgedet_runtimes.embedded import SPEC_KEY
 from edgedet_runtimes.shell import Runtime, Signature
 
 # Everything below fatal also arrives as an exception.

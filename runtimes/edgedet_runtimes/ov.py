@@ -8,8 +8,8 @@ from pathlib import Path
 import openvino
 
 from edgedet.boxes import Floats
+from edgedet.embedded import RT_INFO_PATH
 from edgedet.spec import TensorSpec
-from edgedet_runtimes.embedded import RT_INFO_PATH
 from edgedet_runtimes.shell import Runtime, Signature
 
 # Without the hint, CPUs that have bfloat16 units run float models in it, outside any parity budget of fp32.

@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgedet.boxes import Floats
+from edgedet.embedded import SPEC_KEY
 from edgedet.spec import TensorSpec
-from edgedet_runtimes.embedded import SPEC_KEY
 from edgedet_runtimes.shell import Runtime, Signature
 from edgedet_runtimes.tflite_metadata import read_metadata
 
