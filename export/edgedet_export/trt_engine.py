@@ -15,17 +15,25 @@ from typing import Any
 from edgedet.errors import BundleError, MissingDeviceError, VendorError
 from edgedet.files import write_atomically
 from edgedet.registry import missing_extra
+from edgedet.spec import DetectorSpec
+from edgedet_export.metadata import embed_tensorrt
 
 
-def build_engine(onnx_path: Path, engine_path: Path, *, workspace_bytes: int | None = None) -> None:
-    """Build an engine for the GPU of this machine and write its plan.
+def build_engine(
+    onnx_path: Path, engine_path: Path, spec: DetectorSpec, *, workspace_bytes: int | None = None
+) -> tuple[Path, Path]:
+    """Build an engine for the GPU of this machine and write its plan, with the spec beside it.
 
     TensorFloat-32 is switched off: its 10 bits of mantissa are outside the float parity budget.
 
     Args:
         onnx_path: A strongly typed ONNX file with fixed shapes.
         engine_path: The plan to write; it fits this GPU model and this version of TensorRT only.
+        spec: The spec of the detector in the ONNX file.
         workspace_bytes: Most GPU memory that a layer may use while it runs; all of it when not given.
+
+    Returns:
+        The plan and the file that holds its spec.
 
     Raises:
         BundleError: TensorRT cannot read the ONNX file; the message has the parser's reasons.
@@ -59,6 +67,7 @@ def build_engine(onnx_path: Path, engine_path: Path, *, workspace_bytes: int | N
             fix="free GPU memory or give a larger workspace, then build again",
         )
     write_atomically(engine_path, bytes(plan))
+    return engine_path, embed_tensorrt(engine_path, spec)
 
 
 def _import_tensorrt() -> ModuleType:
