@@ -105,13 +105,23 @@ TARGETS = Table(
 
 DECODERS = Table("decoder", {"ssd": Entry("edgedet.decode.ssd:candidates", "", "SSD: offsets against priors")})
 
+OBSERVERS = Table(
+    "observer",
+    {
+        "minmax": Entry("edgedet_calibration.observers.minmax:choose", "export", "all that was seen"),
+        "mse": Entry("edgedet_calibration.observers.mse:choose", "export", "least squared error"),
+        "percentile": Entry("edgedet_calibration.observers.percentile:choose", "export", "without the tails"),
+    },
+)
+
 READERS = Table(
     "data format",
     {
-        "coco": Entry("edgedet.data.coco:read", "", "COCO json beside its images"),
-        "images": Entry("edgedet.data.folder:read", "", "a folder of images, no boxes"),
-        "voc": Entry("edgedet.data.voc:read", "evaluate", "Pascal VOC root"),
-        "yolo": Entry("edgedet.data.yolo:read", "", "YOLO root: images/, labels/, *.yaml"),
+        "builtin": Entry("edgedet.data.synthetic:READER", "", "the word builtin, for procedural images"),
+        "coco": Entry("edgedet.data.coco:READER", "", "COCO json beside its images, or the folder of both"),
+        "images": Entry("edgedet.data.folder:READER", "", "a folder of images, no boxes"),
+        "voc": Entry("edgedet.data.voc:READER", "evaluate", "Annotations/*.xml, or xml beside images"),
+        "yolo": Entry("edgedet.data.yolo:READER", "", "images/, labels/ and *.yaml, or that yaml"),
     },
 )
 

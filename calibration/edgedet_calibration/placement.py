@@ -1,0 +1,172 @@
+"""Where quantizers go in a captured graph: one placement, whatever the target.
+
+A convolution and the clamp after it (ReLU, ReLU6) are one unit with one output range, because the kernels of every target
+compute them as one; nothing is quantized between them. Operators that only move values (slice, concatenation, max pool)
+share one range over their inputs and output, because the integer kernels copy bytes. Whatever is not listed here stays
+float between a dequantization and a quantization: right, but slow.
+
+Outputs of the graph are float. The reshaping behind the predictors runs on dequantized values; the predictors of one
+output share a range, since a converter may move the concatenation in front of the dequantization.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import torch
+from torch.fx import GraphModule, Node
+
+_aten = torch.ops.aten
+
+WEIGHTED = frozenset({_aten.conv2d.default, _aten.conv2d.padding, _aten.linear.default})
+CLAMPS = frozenset(
+    {_aten.relu.default, _aten.relu6.default, _aten.hardtanh.default, _aten.clamp.default, _aten.clamp_min.default}
+)
+ELEMENTWISE = frozenset({_aten.add.Tensor, _aten.mul.Tensor})
+MOVES = frozenset(
+    {
+        _aten.cat.default,
+        _aten.flatten.using_ints,
+        _aten.max_pool2d.default,
+        _aten.permute.default,
+        _aten.reshape.default,
+        _aten.slice.Tensor,
+        _aten.transpose.int,
+        _aten.view.default,
+    }
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Unit:
+    """Operators that one integer kernel computes.
+
+    Attributes:
+        kind: "weighted", "elementwise" or "move".
+        nodes: Names in order; the last one's output is the unit's.
+        inputs: Names of the nodes whose values it reads as integers.
+    """
+
+    kind: str
+    nodes: tuple[str, ...]
+    inputs: tuple[str, ...]
+
+    @property
+    def output(self) -> str:
+        """Name of the node whose value the unit gives."""
+        return self.nodes[-1]
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """The units of a graph and the tensors that are quantized for them.
+
+    Attributes:
+        units: In the order of the graph.
+        ranges: For every quantized tensor, by node name, the name of the range it uses: its own, or one that it shares.
+    """
+
+    units: tuple[Unit, ...]
+    ranges: dict[str, str]
+
+    def dump(self) -> str:
+        """One line a unit: kind, operators, inputs and output with the ranges they use."""
+        lines = []
+        for unit in self.units:
+            inputs = ", ".join(f"{name}@{self.ranges[name]}" for name in unit.inputs)
+            lines.append(f"{unit.kind}: {' + '.join(unit.nodes)} ({inputs}) -> {self.ranges[unit.output]}")
+        return "\n".join(lines) + "\n"
+
+
+def place(graph_module: GraphModule, keeps_float: Callable[[str], bool] = lambda _: False) -> Placement:
+    """Decide what is quantized.
+
+    Args:
+        graph_module: A captured graph with batch normalisation folded.
+        keeps_float: Says of a node's name whether its unit is to stay float.
+    """
+    nodes = [n for n in graph_module.graph.nodes if n.op == "call_function" and not keeps_float(n.name)]
+    units = [unit for node in nodes if (unit := _arithmetic_unit(node, keeps_float)) is not None]
+    quantized = {name for unit in units for name in (*unit.inputs, unit.output)}
+    units += _moves(nodes, quantized)
+    order = {node.name: index for index, node in enumerate(graph_module.graph.nodes)}
+    units.sort(key=lambda unit: order[unit.output])
+    groups = _Groups()
+    for unit in units:
+        for name in (*unit.inputs, unit.output):
+            groups.find(name)
+        if unit.kind == "move":
+            groups.join((*unit.inputs, unit.output))
+    for sources in _predictors_of_outputs(graph_module, quantized):
+        groups.join(sources)
+    return Placement(tuple(units), {name: groups.find(name) for name in sorted(groups.parent, key=order.__getitem__)})
+
+
+def _arithmetic_unit(node: Node, keeps_float: Callable[[str], bool]) -> Unit | None:
+    if node.target in WEIGHTED:
+        kind, inputs = "weighted", node.all_input_nodes[:1]
+    elif node.target in ELEMENTWISE:
+        kind, inputs = "elementwise", [a for a in node.args[:2] if isinstance(a, Node) and a.op != "get_attr"]
+        if len(inputs) != 2:
+            return None
+    else:
+        return None
+    names = [node.name]
+    users = list(node.users)
+    if len(users) == 1 and users[0].target in CLAMPS and not keeps_float(users[0].name):
+        names.append(users[0].name)
+    return Unit(kind, tuple(names), tuple(dict.fromkeys(n.name for n in inputs)))
+
+
+def _moves(nodes: list[Node], quantized: set[str]) -> list[Unit]:
+    """Moves between quantized tensors; `quantized` grows by what they pass on."""
+    units: dict[str, Unit] = {}
+    grown = True
+    while grown:  # a move may feed a move: backwards from what is read as integers
+        grown = False
+        for node in reversed(nodes):
+            if node.name in units or node.target not in MOVES or node.name not in quantized:
+                continue
+            inputs = tuple(dict.fromkeys(n.name for n in node.all_input_nodes))
+            units[node.name] = Unit("move", (node.name,), inputs)
+            quantized.update(inputs)
+            grown = True
+    return list(units.values())
+
+
+def _predictors_of_outputs(graph_module: GraphModule, quantized: set[str]) -> list[tuple[str, ...]]:
+    """For every output of the graph, the quantized tensors that reach it through moves alone."""
+    output = next(n for n in graph_module.graph.nodes if n.op == "output")
+    found = []
+    for node in output.all_input_nodes:
+        sources: list[str] = []
+        pending = [node]
+        while pending:
+            current = pending.pop()
+            if current.name in quantized:
+                sources.append(current.name)
+            elif current.target in MOVES:
+                pending += current.all_input_nodes
+        if sources:
+            found.append(tuple(sources))
+    return found
+
+
+class _Groups:
+    """Union-find over node names; a group is named by the name that joined first."""
+
+    def __init__(self) -> None:
+        self.parent: dict[str, str] = {}
+
+    def find(self, name: str) -> str:
+        root = self.parent.setdefault(name, name)
+        while root != self.parent[root]:
+            root = self.parent[root]
+        self.parent[name] = root
+        return root
+
+    def join(self, names: Iterable[str]) -> None:
+        roots = [self.find(name) for name in names]
+        for root in roots[1:]:
+            self.parent[self.find(root)] = self.find(roots[0])

@@ -1,0 +1,128 @@
+"""Statistics and an encoding to a fake-quantized torch graph: the source and the reference of one INT8 artifact.
+
+torchao's PT2E machinery inserts the quantizers; where they go and with what scales is decided here, and every scale is
+fixed before it runs. The same statistics give every encoding, so that artifacts differ in type, not in range.
+"""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+from torch.fx import GraphModule, Node
+from torchao.quantization.pt2e import MinMaxObserver, PerChannelMinMaxObserver
+from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e, prepare_pt2e
+from torchao.quantization.pt2e.quantizer import (
+    FixedQParamsQuantizationSpec,
+    QuantizationAnnotation,
+    QuantizationSpec,
+    Quantizer,
+)
+
+from edgedet import registry
+from edgedet.models.capture import Captured
+from edgedet_calibration.encodings import Encoding, QuantParams
+from edgedet_calibration.placement import Placement, place
+from edgedet_calibration.recipe import Recipe
+from edgedet_calibration.stats import Histogram, Stats
+
+_ANNOTATION = "quantization_annotation"
+# A channel of zeros still needs a positive scale.
+_SMALLEST_WEIGHT_SCALE = 2.0**-30
+
+
+def quant_params(
+    placement: Placement, stats: Stats, recipe: Recipe, encoding: Encoding
+) -> dict[str, QuantParams]:
+    """Scale and zero point of every quantized tensor; those that share a range get the same."""
+    merged: dict[str, Histogram] = {}
+    for name, group in placement.ranges.items():
+        histogram = stats.tensors[name].histogram()
+        merged[group] = merged[group].merged(histogram) if group in merged else histogram
+    choose = registry.OBSERVERS.load(recipe.observer)
+    params = {group: encoding.params(*choose(histogram, recipe)) for group, histogram in merged.items()}
+    return {name: params[group] for name, group in placement.ranges.items()}
+
+
+def quantize(
+    captured: Captured, stats: Stats, recipe: Recipe, encoding: Encoding, *, fold_weights: bool = True
+) -> GraphModule:
+    """Insert quantizers into a copy of a captured graph.
+
+    Args:
+        captured: The float graph.
+        stats: Statistics of its tensors.
+        recipe: How ranges are chosen and what stays float.
+        encoding: How activations are written.
+        fold_weights: Store weights as int8 and a dequantization; otherwise as float with both operators, which is what
+            the TFLite converter reads.
+
+    Raises:
+        BundleError: The statistics are of another detector.
+    """
+    placement = place(captured.graph_module, recipe.keeps_float)
+    stats.check_fits(captured.spec.provenance.checkpoint_sha256, captured.spec.input, placement.ranges)
+    params = quant_params(placement, stats, recipe, encoding)
+    quantizer = PlacementQuantizer(placement, params, recipe, encoding)
+    prepared = prepare_pt2e(copy.deepcopy(captured.graph_module), quantizer)
+    with torch.no_grad():
+        prepared(*captured.example_inputs)  # weight observers look at weights when the graph runs
+    return convert_pt2e(prepared, fold_quantize=fold_weights)
+
+
+class PlacementQuantizer(Quantizer):
+    """Writes a placement and its fixed scales as PT2E annotations."""
+
+    def __init__(
+        self, placement: Placement, params: dict[str, QuantParams], recipe: Recipe, encoding: Encoding
+    ) -> None:
+        super().__init__()
+        self._placement = placement
+        self._specs = {name: _activation_spec(p, encoding) for name, p in params.items()}
+        self._weights = _weight_spec(recipe)
+
+    def annotate(self, model: GraphModule) -> GraphModule:
+        """Annotate every unit of the placement."""
+        nodes = {node.name: node for node in model.graph.nodes}
+        for unit in self._placement.units:
+            first, last = nodes[unit.nodes[0]], nodes[unit.output]
+            inputs = {nodes[name]: self._specs[name] for name in unit.inputs}
+            if unit.kind == "weighted":
+                weight = first.args[1]
+                assert isinstance(weight, Node)
+                inputs[weight] = self._weights
+            output = self._specs[unit.output]
+            first.meta[_ANNOTATION] = QuantizationAnnotation(
+                input_qspec_map=inputs, output_qspec=output if first is last else None, _annotated=True
+            )
+            if last is not first:
+                last.meta[_ANNOTATION] = QuantizationAnnotation(output_qspec=output, _annotated=True)
+        return model
+
+    def validate(self, model: GraphModule) -> None:
+        """Nothing to validate: the placement came from this graph."""
+
+
+def _activation_spec(params: QuantParams, encoding: Encoding) -> FixedQParamsQuantizationSpec:
+    return FixedQParamsQuantizationSpec(
+        dtype=encoding.dtype,
+        scale=params.scale,
+        zero_point=params.zero_point,
+        quant_min=encoding.quant_min,
+        quant_max=encoding.quant_max,
+        qscheme=torch.per_tensor_symmetric if encoding.symmetric else torch.per_tensor_affine,
+    )
+
+
+def _weight_spec(recipe: Recipe) -> QuantizationSpec:
+    per_channel = recipe.weights == "per_channel"
+    observer = PerChannelMinMaxObserver if per_channel else MinMaxObserver
+    return QuantizationSpec(
+        dtype=torch.int8,
+        observer_or_fake_quant_ctr=observer.with_args(eps=_SMALLEST_WEIGHT_SCALE),
+        quant_min=-127,
+        quant_max=127,
+        qscheme=torch.per_channel_symmetric if per_channel else torch.per_tensor_symmetric,
+        ch_axis=0 if per_channel else None,
+        is_dynamic=False,
+    )

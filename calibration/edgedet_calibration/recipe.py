@@ -1,0 +1,68 @@
+"""How a detector is quantized, as data: a TOML file that is saved beside what it made."""
+
+from __future__ import annotations
+
+import tomllib
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, ValidationError
+
+from edgedet.errors import ConfigError
+from edgedet.spec import Value
+
+
+class Recipe(Value):
+    """Options of calibration and quantization.
+
+    Attributes:
+        observer: How a tensor's range is chosen from what was seen of it: a name of `edgedet.registry.OBSERVERS`.
+        percentile: Share of values, in percent, that the percentile observer keeps inside the range.
+        images: Calibration images, taken evenly from the data set.
+        weights: Scales of weights: one for each output channel, or one for the tensor.
+        float_layers: Shell patterns of node names that stay float.
+    """
+
+    observer: str = "minmax"
+    percentile: Annotated[float, Field(gt=50, le=100)] = 99.99
+    images: Annotated[int, Field(gt=0)] = 96
+    weights: Literal["per_channel", "per_tensor"] = "per_channel"
+    float_layers: tuple[str, ...] = ()
+
+    def keeps_float(self, node_name: str) -> bool:
+        """Whether a node is to stay float."""
+        return any(fnmatchcase(node_name, pattern) for pattern in self.float_layers)
+
+    def to_toml(self) -> str:
+        """The recipe as the text of a TOML file."""
+        patterns = ", ".join(f'"{pattern}"' for pattern in self.float_layers)
+        return (
+            f'observer = "{self.observer}"\npercentile = {self.percentile}\nimages = {self.images}\n'
+            f'weights = "{self.weights}"\nfloat_layers = [{patterns}]\n'
+        )
+
+    @staticmethod
+    def load(path: Path) -> Recipe:
+        """Read a recipe.
+
+        Raises:
+            ConfigError: The file cannot be read or says something that a recipe does not.
+        """
+        try:
+            return Recipe.model_validate(tomllib.loads(path.read_text("utf-8")))
+        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as exc:
+            raise ConfigError(
+                f"cannot read the recipe {path}",
+                got=str(exc),
+                expected="a TOML file",
+                fix="check the path and the syntax",
+            ) from exc
+        except ValidationError as exc:
+            first = exc.errors()[0]
+            raise ConfigError(
+                f"the recipe {path} does not validate",
+                got=f"{'.'.join(map(str, first['loc']))}: {first['msg']}",
+                expected="keys " + ", ".join(Recipe.model_fields),
+                fix="correct that key",
+            ) from exc

@@ -1,0 +1,75 @@
+"""The fake-quantized torch graph of an INT8 artifact, rebuilt from the bundle: what its runtime is compared with."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from edgedet.boxes import Floats
+from edgedet.bundle import Artifact, Bundle
+from edgedet.errors import BundleError
+from edgedet.models.capture import capture
+from edgedet.models.checkpoint import load_checkpoint
+from edgedet.spec import TensorSpec
+from edgedet_calibration.encodings import ENCODINGS
+from edgedet_calibration.quantize import quantize
+from edgedet_calibration.recipe import Recipe
+from edgedet_calibration.stats import Stats
+
+
+class Reference:
+    """A fake-quantized graph with the interface of a runtime."""
+
+    name = "reference"
+
+    def __init__(self, bundle: Bundle, artifact: Artifact) -> None:
+        self.spec = bundle.spec_of(artifact)
+        self.inputs: tuple[TensorSpec, ...] = (self.spec.input.tensor,)
+        self.outputs: tuple[TensorSpec, ...] = self.spec.outputs
+        quantization = artifact.quantization
+        if quantization is None or quantization.encoding not in ENCODINGS:
+            raise BundleError(
+                f"{artifact.files[0].path} has no known encoding",
+                got="none" if quantization is None else quantization.encoding,
+                expected=", ".join(ENCODINGS),
+                fix="export again with this version of edgedet",
+            )
+        detector = load_checkpoint(bundle.path_of(bundle.artifact("eager", "fp32")))
+        stats_path, recipe_path = (_file(bundle, name) for name in ("calibration.json", "recipe.toml"))
+        stats = Stats.from_json(stats_path.read_bytes(), source=str(stats_path))
+        recipe = Recipe.load(recipe_path)
+        captured = capture(detector, bundle.spec)
+        self._graph_module = quantize(captured, stats, recipe, ENCODINGS[quantization.encoding])
+
+    def run(self, feeds: Mapping[str, Floats]) -> dict[str, Floats]:
+        """Outputs by name, in float arithmetic on quantized values."""
+        with torch.inference_mode():
+            outputs = self._graph_module(torch.from_numpy(feeds[self.spec.input.name]))
+        return {o.name: np.asarray(t) for o, t in zip(self.spec.outputs, outputs, strict=True)}
+
+    def close(self) -> None:
+        """Nothing to free."""
+
+
+def load_reference(bundle: Bundle, artifact: Artifact) -> Reference:
+    """The reference of an INT8 artifact.
+
+    Raises:
+        BundleError: The bundle lacks its calibration, or it is of another detector.
+    """
+    return Reference(bundle, artifact)
+
+
+def _file(bundle: Bundle, name: str) -> Path:
+    for entry in bundle.manifest.files:
+        if entry.path == name:
+            return bundle.check(entry)
+    raise BundleError(
+        f"{bundle.root} has no {name}",
+        got="a bundle without it",
+        expected="what its INT8 artifacts were calibrated with",
+        fix="export again with INT8",
+    )

@@ -1,0 +1,124 @@
+"""A detector as one flat graph of ATen operators: what is calibrated, quantized and exported.
+
+Capturing happens once, in float. Batch normalisation is folded into the convolution before it and in-place activations
+are written out of place, so that every later stage sees the same nodes under the same names, and float and INT8
+artifacts come from one graph.
+"""
+
+from __future__ import annotations
+
+import operator
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+from torch.fx import GraphModule, Node
+
+from edgedet.models.detector import Detector
+from edgedet.spec import DetectorSpec
+
+_aten = torch.ops.aten
+
+_OUT_OF_PLACE = {
+    _aten.hardtanh_.default: _aten.hardtanh.default,
+    _aten.relu_.default: _aten.relu.default,
+    _aten.relu6_.default: _aten.relu6.default,
+    _aten.hardswish_.default: _aten.hardswish.default,
+    _aten.hardsigmoid_.default: _aten.hardsigmoid.default,
+    _aten.silu_.default: _aten.silu.default,
+    _aten.sigmoid_.default: _aten.sigmoid.default,
+    _aten.clamp_.default: _aten.clamp.default,
+    _aten.add_.Tensor: _aten.add.Tensor,
+    _aten.mul_.Tensor: _aten.mul.Tensor,
+}
+
+_CONVOLUTIONS = (_aten.conv2d.default, _aten.convolution.default, _aten.conv2d.padding)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Captured:
+    """A captured detector: its graph, and the spec whose input and outputs the graph has, in order."""
+
+    graph_module: GraphModule
+    spec: DetectorSpec
+
+    @property
+    def example_inputs(self) -> tuple[torch.Tensor, ...]:
+        """Zeros of the input's shape."""
+        return (torch.zeros(self.spec.input.tensor.shape),)
+
+
+def capture(detector: Detector, spec: DetectorSpec | None = None) -> Captured:
+    """Capture a detector for one image, in evaluation mode, with batch normalisation folded."""
+    spec = spec or detector.spec()
+    example = (torch.zeros(spec.input.tensor.shape),)
+    graph_module = torch.export.export(detector.eval().cpu(), example).module(check_guards=False)
+    _write_out_of_place(graph_module)
+    fold_batch_norm(graph_module)
+    _drop_identities(graph_module)
+    # Exported once more, so that nodes are numbered by what is left and nothing folded stays behind.
+    return Captured(torch.export.export(graph_module, example).module(check_guards=False), spec)
+
+
+def parameter_of(graph_module: GraphModule, node: object) -> torch.Tensor | None:
+    """The tensor that a `get_attr` node reads, or None for anything else."""
+    if not isinstance(node, Node) or node.op != "get_attr":
+        return None
+    tensor = operator.attrgetter(str(node.target))(graph_module)
+    return tensor if isinstance(tensor, torch.Tensor) else None
+
+
+def fold_batch_norm(graph_module: GraphModule) -> int:
+    """Fold every batch normalisation that alone follows a convolution into it; returns how many."""
+    folded = 0
+    for node in list(graph_module.graph.nodes):
+        if node.op != "call_function" or node.target is not _aten.batch_norm.default:
+            continue
+        convolution = node.args[0]
+        if convolution.target not in _CONVOLUTIONS or len(convolution.users) != 1:
+            continue
+        _fold(graph_module, convolution, node)
+        folded += 1
+    graph_module.graph.eliminate_dead_code()
+    graph_module.recompile()
+    return folded
+
+
+def _fold(graph_module: GraphModule, convolution: Node, norm: Node) -> None:
+    gamma, beta, mean, variance = (parameter_of(graph_module, arg) for arg in norm.args[1:5])
+    eps = norm.args[7]
+    assert mean is not None and variance is not None and isinstance(eps, float)
+    weight = parameter_of(graph_module, convolution.args[1])
+    assert weight is not None
+    bias = parameter_of(graph_module, convolution.args[2]) if len(convolution.args) > 2 else None
+    # In double, so that the fold itself adds no error to float parity.
+    scale = torch.rsqrt(variance.double() + eps)
+    if gamma is not None:
+        scale = scale * gamma.double()
+    shift = -mean.double() if bias is None else bias.double() - mean.double()
+    shift = shift * scale + (0 if beta is None else beta.double())
+    weight = weight.double() * scale.reshape(-1, *[1] * (weight.dim() - 1))
+    stem = f"{convolution.name}_folded"
+    arguments = list(convolution.args) + [None] * (3 - len(convolution.args))
+    with graph_module.graph.inserting_before(convolution):
+        for position, name, tensor in ((1, "weight", weight), (2, "bias", shift)):
+            parameter = nn.Parameter(tensor.float().contiguous(), requires_grad=False)
+            graph_module.register_parameter(f"{stem}_{name}", parameter)
+            arguments[position] = graph_module.graph.get_attr(f"{stem}_{name}")
+    convolution.args = tuple(arguments)
+    norm.replace_all_uses_with(convolution)
+    graph_module.graph.erase_node(norm)
+
+
+def _write_out_of_place(graph_module: GraphModule) -> None:
+    for node in graph_module.graph.nodes:
+        if node.op == "call_function" and node.target in _OUT_OF_PLACE:
+            node.target = _OUT_OF_PLACE[node.target]
+
+
+def _drop_identities(graph_module: GraphModule) -> None:
+    """Dropout and the like do nothing in evaluation mode and would stand between fused operators."""
+    for node in list(graph_module.graph.nodes):
+        if node.op == "call_function" and node.target in (_aten.dropout.default, _aten.dropout_.default):
+            node.replace_all_uses_with(node.args[0])
+            graph_module.graph.erase_node(node)

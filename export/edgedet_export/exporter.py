@@ -1,0 +1,273 @@
+"""A checkpoint to a bundle: capture once, calibrate once, write every target, verify each."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import torch
+
+from edgedet import registry
+from edgedet.boxes import Floats
+from edgedet.bundle import MANIFEST, Artifact, FileEntry, Manifest
+from edgedet.data import Dataset, open_dataset
+from edgedet.errors import UsageError
+from edgedet.files import sha256_of, staged_directory, write_atomically
+from edgedet.models.capture import Captured, capture
+from edgedet.models.checkpoint import load_checkpoint
+from edgedet.progress import Track, silent
+from edgedet.spec import DetectorSpec, Precision, Provenance, QuantizationSpec, Value
+from edgedet_export.quiet import converter
+from edgedet_export.target import Exported, Source, Target
+from edgedet_export.verify import verification_tensors, verify
+
+if TYPE_CHECKING:
+    from edgedet_calibration.recipe import Recipe
+    from edgedet_calibration.stats import Stats
+
+CALIBRATION = "calibration.json"
+RECIPE = "recipe.toml"
+EAGER = "model.safetensors"
+
+_TOOLS = ("torch", "torchao", "timm", "onnx", "onnxscript", "onnxruntime", "openvino", "litert-torch", "ai-edge-litert")
+
+
+@dataclass(frozen=True, slots=True)
+class ExportRequest:
+    """What to export.
+
+    Attributes:
+        checkpoint: A self-describing .safetensors file.
+        output: The bundle's folder, which becomes visible when everything in it has been verified.
+        targets: Names of `edgedet.registry.TARGETS`.
+        precisions: "fp32", "int8".
+        calibration: Images for INT8.
+        recipe: How to quantize; the default one if not given.
+        overwrite: Replace a bundle that is there.
+    """
+
+    checkpoint: Path
+    output: Path
+    targets: tuple[str, ...]
+    precisions: tuple[Precision, ...]
+    calibration: Dataset | None = None
+    recipe: Recipe | None = None
+    overwrite: bool = False
+
+
+class ExportRow(Value):
+    """One artifact: what was written and how far its outputs are from its source's on real images.
+
+    `status` is "missing" where the device format could not be built on this machine, and `note` says why.
+    """
+
+    target: str
+    precision: Precision
+    status: Literal["ok", "missing"]
+    file: str
+    bytes: int
+    max_relative_error: float | None
+    output_snr_db: float | None
+    seconds: float
+    note: str = ""
+
+
+class ExportReport(Value):
+    """What an export wrote."""
+
+    bundle: str
+    calibration_images: int
+    rows: tuple[ExportRow, ...]
+
+
+def export_bundle(request: ExportRequest, track: Track = silent) -> ExportReport:
+    """Export a checkpoint to every target and precision asked for, or to none.
+
+    Raises:
+        UsageError: A name does not exist, INT8 is asked for without images, or the output exists.
+        CheckpointError: The checkpoint cannot be loaded.
+        VerificationError: An artifact does not compute what its source does.
+        VendorError: A converter failed.
+    """
+    with converter("the converters' own import"):
+        targets = {name: registry.TARGETS.load(name)() for name in dict.fromkeys(request.targets)}
+    _check_request(request, targets)
+    with staged_directory(request.output, overwrite=request.overwrite, marker=MANIFEST) as folder:
+        export = _Export(request, folder, track)
+        jobs = [(precision, name) for precision in dict.fromkeys(request.precisions) for name in targets]
+        export.write_eager()
+        for precision, name in track(jobs, "export", len(jobs)):
+            export.write(name, targets[name], precision)
+        manifest = export.manifest()
+        write_atomically(folder / MANIFEST, manifest.model_dump_json(indent=1))
+    return ExportReport(
+        bundle=str(request.output),
+        calibration_images=len(export.stats.images) if export.stats else 0,
+        rows=tuple(export.rows),
+    )
+
+
+def _check_request(request: ExportRequest, targets: dict[str, Target]) -> None:
+    if not targets or not request.precisions:
+        raise UsageError(
+            "there is nothing to export",
+            got=f"targets {', '.join(request.targets) or 'none'}; precisions {', '.join(request.precisions) or 'none'}",
+            expected="at least one of each",
+            fix="--to onnx --precision fp32",
+        )
+    for name, target in targets.items():
+        for precision in request.precisions:
+            if precision not in target.precisions:
+                raise UsageError(
+                    f"the target {name} has no {precision}",
+                    got=precision,
+                    expected=", ".join(target.precisions),
+                    fix="choose one of those with --precision",
+                )
+    if "int8" in request.precisions and request.calibration is None:
+        raise UsageError(
+            "INT8 needs images to calibrate on",
+            got="no calibration images",
+            expected="some dozens of images like those the detector will see; they need no labels",
+            fix="--calibration DIR, or --calibration builtin",
+        )
+
+
+class _Export:
+    """One export under way: what was captured and calibrated, and what has been written."""
+
+    def __init__(self, request: ExportRequest, folder: Path, track: Track) -> None:
+        self.request, self.folder = request, folder
+        self.rows: list[ExportRow] = []
+        self.artifacts: list[Artifact] = []
+        self.stats: Stats | None = None
+        self.captured = _capture(request.checkpoint)
+        self._sources: dict[tuple[str, bool], Source] = {}
+        images = request.calibration or open_dataset("builtin", split="test")
+        self._tensors: Sequence[Floats] = verification_tensors(images, self.captured.spec.input)
+        if "int8" in request.precisions:
+            self._calibrate(track)
+
+    def write_eager(self) -> None:
+        """The checkpoint itself, for PyTorch: the reference of every comparison."""
+        path = self.folder / "fp32" / EAGER
+        path.parent.mkdir()
+        shutil.copyfile(self.request.checkpoint, path)
+        entry = FileEntry.of(self.folder, path)
+        self.artifacts.append(Artifact(target="torch", precision="fp32", runtime="eager", files=(entry,)))
+
+    def write(self, name: str, target: Target, precision: Precision) -> None:
+        """Export, verify and record one artifact."""
+        began = time.perf_counter()
+        source = self._source(target, precision)
+        (self.folder / precision).mkdir(exist_ok=True)
+        exported = target.export(source, self.folder / precision)
+        # What TensorRT cannot open here, ONNX Runtime can: the same graph, its other half.
+        runtime = "ort" if exported.missing else target.runtime
+        verified = verify(exported.files[0], runtime, source, self._tensors)
+        artifact = self._record(name, target, source, exported)
+        self.rows.append(
+            ExportRow(
+                target=name,
+                precision=precision,
+                status="missing" if exported.missing else "ok",
+                file=artifact.files[0].path,
+                bytes=artifact.bytes,
+                max_relative_error=verified.max_relative_error,
+                output_snr_db=verified.snr_db if verified.snr_db < 1e9 else None,
+                seconds=round(time.perf_counter() - began, 2),
+                note=artifact.note,
+            )
+        )
+
+    def manifest(self) -> Manifest:
+        """The manifest of what has been written."""
+        extras = [path for name in (CALIBRATION, RECIPE) if (path := self.folder / name).exists()]
+        return Manifest(
+            spec=self.captured.spec,
+            artifacts=tuple(self.artifacts),
+            files=tuple(FileEntry.of(self.folder, path) for path in extras),
+            tools=self.captured.spec.provenance.tools,
+            created=datetime.now(UTC).isoformat(timespec="seconds"),
+        )
+
+    def _record(self, name: str, target: Target, source: Source, exported: Exported) -> Artifact:
+        missing = exported.missing
+        artifact = Artifact(
+            target=name,
+            precision=source.spec.precision,
+            runtime="" if missing else target.runtime,
+            files=tuple(FileEntry.of(self.folder, path) for path in exported.files),
+            quantization=source.spec.quantization,
+            note=f"engine not built here: {missing.got or missing.summary}" if missing else "",
+        )
+        self.artifacts.append(artifact)
+        return artifact
+
+    def _calibrate(self, track: Track) -> None:
+        from edgedet_calibration.collect import collect
+        from edgedet_calibration.placement import place
+        from edgedet_calibration.recipe import Recipe
+
+        assert self.request.calibration is not None
+        self.recipe = self.request.recipe or Recipe()
+        placement = place(self.captured.graph_module, self.recipe.keeps_float)
+        self.stats = collect(self.captured, placement, self.request.calibration, self.recipe, track)
+        write_atomically(self.folder / CALIBRATION, self.stats.model_dump_json())
+        write_atomically(self.folder / RECIPE, self.recipe.to_toml())
+        self._calibration_sha256 = sha256_of(self.folder / CALIBRATION)
+
+    def _source(self, target: Target, precision: Precision) -> Source:
+        if precision == "fp32":
+            return Source(self.captured.graph_module, self.captured.example_inputs, self.captured.spec)
+        key = (target.encoding, target.fold_weights)
+        if key not in self._sources:
+            self._sources[key] = self._quantized(*key)
+        return self._sources[key]
+
+    def _quantized(self, encoding: str, fold_weights: bool) -> Source:
+        from edgedet_calibration.encodings import ENCODINGS
+        from edgedet_calibration.quantize import quantize
+
+        assert self.stats is not None
+        graph_module = quantize(
+            self.captured, self.stats, self.recipe, ENCODINGS[encoding], fold_weights=fold_weights
+        )
+        quantization = QuantizationSpec(
+            encoding=encoding,
+            observer=self.recipe.observer,
+            granularity=self.recipe.weights,
+            float_layers=self.recipe.float_layers,
+            calibration_sha256=self._calibration_sha256,
+        )
+        update: dict[str, Any] = {"precision": "int8", "quantization": quantization}
+        spec = self.captured.spec.model_copy(update=update)
+        return Source(graph_module, self.captured.example_inputs, spec)
+
+
+def _capture(checkpoint: Path) -> Captured:
+    detector = load_checkpoint(checkpoint)
+    spec: DetectorSpec = detector.spec()
+    provenance = Provenance(
+        checkpoint_sha256=sha256_of(checkpoint), trained_on=spec.provenance.trained_on, tools=_tools()
+    )
+    with torch.no_grad():
+        return capture(detector, spec.model_copy(update={"provenance": provenance}))
+
+
+def _tools() -> dict[str, str]:
+    tools = {}
+    for name in ("edgedet", *_TOOLS):
+        try:
+            tools[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return tools
+
+

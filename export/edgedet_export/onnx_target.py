@@ -1,0 +1,79 @@
+"""ONNX for ONNX Runtime, and the graph that OpenVINO and TensorRT start from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import ClassVar
+
+import onnx_ir as ir
+import torch
+from onnx_ir.passes.common import RemoveUnusedNodesPass, RemoveUnusedOpsetsPass
+
+from edgedet.spec import Precision
+from edgedet_export.metadata import embed_onnx
+from edgedet_export.passes.drop_clips import drop_clips
+from edgedet_export.passes.quantize_biases import quantize_biases
+from edgedet_export.quiet import converter
+from edgedet_export.target import Exported, Source
+
+# The newest operator set that the ONNX parsers of TensorRT 10, OpenVINO 2025 and ONNX Runtime 1.20 all read.
+OPSET = 20
+
+
+class OnnxTarget:
+    """ONNX with Q/DQ pairs where it is INT8: uint8 activations, int8 weights for each channel, int32 biases."""
+
+    runtime: ClassVar[str] = "ort"
+    encoding: ClassVar[str] = "affine_uint8"
+    fold_weights: ClassVar[bool] = True
+    precisions: ClassVar[tuple[Precision, ...]] = ("fp32", "int8")
+
+    def export(self, source: Source, folder: Path) -> Exported:
+        """Write `model.onnx`."""
+        path = folder / "model.onnx"
+        ir.save(to_onnx(source, integer_biases=True), path)
+        embed_onnx(path, source.spec)
+        return Exported((path,))
+
+
+def to_onnx(source: Source, *, integer_biases: bool) -> ir.Model:
+    """A source as an ONNX model with the spec's names and nothing of the machine that exported it.
+
+    Raises:
+        VendorError: The exporter does not know an operator.
+    """
+    with converter("torch.onnx"):
+        program = torch.onnx.export(
+            torch.export.export(source.graph_module, source.example_inputs),
+            dynamo=True,
+            verbose=False,
+            opset_version=OPSET,
+            input_names=[source.spec.input.name],
+            output_names=[output.name for output in source.spec.outputs],
+        )
+    assert program is not None
+    model = program.model
+    _strip_traces(model)
+    if source.spec.quantization is not None:
+        drop_clips(model)
+        if integer_biases:
+            quantize_biases(model)
+    RemoveUnusedNodesPass()(model)
+    RemoveUnusedOpsetsPass()(model)
+    model.producer_name, model.producer_version = "edgedet", None
+    return model
+
+
+def _strip_traces(model: ir.Model) -> None:
+    """The exporter notes Python stack traces, with paths, in every node."""
+    model.metadata_props.clear()
+    model.graph.metadata_props.clear()
+    model.graph.doc_string = model.doc_string = None
+    for node in model.graph:
+        node.metadata_props.clear()
+        node.doc_string = None
+        for value in (*node.inputs, *node.outputs):
+            if value is not None:
+                value.metadata_props.clear()
+    for value in (*model.graph.inputs, *model.graph.initializers.values()):
+        value.metadata_props.clear()

@@ -1,0 +1,39 @@
+"""OpenVINO IR, from the ONNX graph of the same encoding: its importer turns Q/DQ pairs into FakeQuantize."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import ClassVar
+
+import onnx_ir as ir
+import openvino as ov
+
+from edgedet.spec import Precision
+from edgedet_export.metadata import embed_openvino
+from edgedet_export.onnx_target import to_onnx
+from edgedet_export.quiet import converter
+from edgedet_export.target import Exported, Source
+
+
+class OpenVinoTarget:
+    """`model.xml` and `model.bin`, weights uncompressed in float and int8 where quantized."""
+
+    runtime: ClassVar[str] = "openvino"
+    encoding: ClassVar[str] = "affine_uint8"
+    fold_weights: ClassVar[bool] = True
+    precisions: ClassVar[tuple[Precision, ...]] = ("fp32", "int8")
+
+    def export(self, source: Source, folder: Path) -> Exported:
+        """Write `model.xml` and `model.bin`."""
+        path = folder / "model.xml"
+        with tempfile.TemporaryDirectory() as temporary:
+            onnx_path = Path(temporary) / "model.onnx"
+            ir.save(to_onnx(source, integer_biases=False), onnx_path)
+            with converter("OpenVINO"):
+                # Not ov.convert_model, which notes its arguments in the model and reports its use over the network.
+                model = ov.Core().read_model(onnx_path)
+                embed_openvino(model, source.spec)
+                ov.save_model(model, path, compress_to_fp16=False)
+        return Exported((path, path.with_suffix(".bin")))
+

@@ -1,0 +1,65 @@
+"""The contract of a target: a captured graph and a spec in, files that a runtime opens out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar, Protocol
+
+from edgedet.errors import MissingError
+from edgedet.spec import DetectorSpec, Precision
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from torch.fx import GraphModule
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Source:
+    """What is exported: a float graph, or one with quantizers in the target's encoding.
+
+    Attributes:
+        graph_module: Operators of ATen, and of `quantized_decomposed` where it is INT8.
+        example_inputs: Tensors of the input's shape.
+        spec: Goes into the artifact; its outputs are the graph's, in order.
+    """
+
+    graph_module: GraphModule
+    example_inputs: tuple[Tensor, ...]
+    spec: DetectorSpec
+
+
+@dataclass(frozen=True, slots=True)
+class Exported:
+    """What a target wrote.
+
+    Attributes:
+        files: The file that the runtime opens, then those that belong to it.
+        missing: Why the device format could not be made from them here, where it could not.
+    """
+
+    files: tuple[Path, ...]
+    missing: MissingError | None = None
+
+
+class Target(Protocol):
+    """One device format.
+
+    Attributes:
+        runtime: The runtime that opens it, a name of `edgedet.registry.RUNTIMES`; it verifies the artifact.
+        encoding: The encoding of INT8 sources, a name of `edgedet_calibration.encodings.ENCODINGS`.
+        fold_weights: Whether INT8 sources hold weights as integers (see `edgedet_calibration.quantize.quantize`).
+        precisions: What it can export.
+    """
+
+    runtime: ClassVar[str]
+    encoding: ClassVar[str]
+    fold_weights: ClassVar[bool]
+    precisions: ClassVar[tuple[Precision, ...]]
+
+    def export(self, source: Source, folder: Path) -> Exported:
+        """Write the artifact, with the spec inside, into an existing folder.
+
+        Raises:
+            VendorError: The converter failed.
+        """
