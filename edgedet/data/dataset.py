@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -12,7 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgedet.boxes import Floats, Ints
+from edgedet.errors import DataError
 from edgedet.preprocess import Image
+
+# File names that a summary gives for each reason; the rest is only counted.
+_EXAMPLES = 3
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -38,23 +42,61 @@ class LabelledImage:
 
 @dataclass(slots=True)
 class Summary:
-    """What a data set holds and what was left out of it, by reason."""
+    """What a data set holds and what was left out of it, by reason.
+
+    Attributes:
+        images: Images that are listed and were not found unreadable so far.
+        boxes: Their boxes.
+        problems: How often each reason left something out; a reason is a noun in the singular.
+        examples: Names of the first files for each reason.
+        strict: Raise instead of leaving out.
+    """
 
     images: int = 0
     boxes: int = 0
     problems: Counter[str] = field(default_factory=Counter)
+    examples: dict[str, list[str]] = field(default_factory=dict)
+    strict: bool = False
+
+    def leave_out(self, reason: str, where: str, detail: str = "") -> None:
+        """Count something that is left out.
+
+        Args:
+            reason: What it is, in the singular: "box without area".
+            where: The file that it is in.
+            detail: What was found there, for the error of a strict reader.
+
+        Raises:
+            DataError: The data set is read strictly.
+        """
+        if self.strict:
+            raise DataError(
+                f"{where} has a fault",
+                got=f"{reason}{': ' if detail else ''}{detail}",
+                expected="a data set without faults, since it is read strictly",
+                fix="mend or remove what is named, or read without strict",
+            )
+        self.problems[reason] += 1
+        names = self.examples.setdefault(reason, [])
+        if len(names) < _EXAMPLES and where not in names:
+            names.append(where)
 
     def __str__(self) -> str:
         text = f"{self.images} images, {self.boxes} boxes"
         if self.problems:
-            text += "; left out: " + ", ".join(f"{n} {what}" for what, n in sorted(self.problems.items()))
+            text += "; left out: " + ", ".join(self._line(reason) for reason in sorted(self.problems))
         return text
+
+    def _line(self, reason: str) -> str:
+        names = self.examples.get(reason, [])
+        return f"{self.problems[reason]} × {reason}" + (f" ({', '.join(names)})" if names else "")
 
 
 class Dataset(Protocol):
     """What every reader returns: random access and streaming, one decoded image in memory at a time.
 
-    Iteration skips images that cannot be read and counts them in `summary`; indexing raises `DataError` for them.
+    Iteration skips images that cannot be read and counts them in `summary`; indexing raises `DataError` for
+    them.
     """
 
     root: Path
@@ -72,3 +114,41 @@ class Dataset(Protocol):
 
     def __iter__(self) -> Iterator[LabelledImage]:
         """All readable images, in the order of `image_ids`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What a reader is asked for.
+
+    Attributes:
+        path: A folder or a file.
+        split: A part of the data set; all of it when None. Each reader says what names a part; `a+b` joins
+        two.
+        labels: The class names to use, in the order of a detector's class ids; the data set's own when None.
+        strict: Raise at the first fault instead of leaving it out and counting it.
+    """
+
+    path: Path
+    split: str | None = None
+    labels: tuple[str, ...] | None = None
+    strict: bool = False
+
+    @property
+    def splits(self) -> tuple[str, ...]:
+        """The names that `split` joins; none for the whole data set."""
+        return tuple(self.split.split("+")) if self.split else ()
+
+
+@dataclass(frozen=True, slots=True)
+class Reader:
+    """One data format.
+
+    Attributes:
+        recognises: Whether a path looks like the format; cheap, and reads no image.
+        read: Index the annotations; raises `DataError` when there is nothing to read.
+        rank: Readers are asked in this order; a format that others contain comes later.
+    """
+
+    recognises: Callable[[Path], bool]
+    read: Callable[[Request], Dataset]
+    rank: int

@@ -1,0 +1,114 @@
+"""What the first bytes of an image file say, before a decoder is trusted with it.
+
+OpenCV allocates what a header asks for, up to 3 GB, and fills the missing part of a cut JPEG with grey
+without an error. So the size and the end of the file are looked up here first. Formats that are not listed
+are not decoded at all.
+
+Sources: ITU-T T.81 annex B (JPEG), PNG specification sections 5 and 11, TIFF 6.0 section 2, RFC 9649 (WebP),
+and the BITMAPFILEHEADER and BITMAPINFOHEADER structures (BMP).
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+
+FORMATS = "JPEG, PNG, BMP, TIFF or WebP"
+
+_START_OF_FRAME = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+_WITHOUT_LENGTH = frozenset({0x01, *range(0xD0, 0xD8)})
+_TIFF_WIDTH, _TIFF_HEIGHT = 256, 257
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """Size as stored (before EXIF rotation), and whether the end of the picture is in the file."""
+
+    size_hw: tuple[int, int]
+    complete: bool
+
+
+def read_header(data: bytes) -> Header | None:
+    """The header of an image file's bytes; None for another format or a senseless header."""
+    try:
+        if data.startswith(b"\xff\xd8\xff"):
+            return _jpeg(data)
+        if data.startswith(b"\x89PNG\r\n\x1a\n"):
+            return _png(data)
+        if data.startswith(b"BM"):
+            return _bmp(data)
+        if data.startswith(b"RIFF") and data[8:12] == b"WEBP":
+            return _webp(data)
+        if data.startswith((b"II*\0", b"MM\0*")):
+            return _tiff(data)
+    except (struct.error, IndexError):
+        return None
+    return None
+
+
+def _jpeg(data: bytes) -> Header | None:
+    size_hw, position = (0, 0), 2
+    while data[position] == 0xFF:
+        marker = data[position + 1]
+        if marker == 0xFF:  # a fill byte
+            position += 1
+        elif marker in _WITHOUT_LENGTH:
+            position += 2
+        else:
+            (length,) = struct.unpack_from(">H", data, position + 2)
+            if marker in _START_OF_FRAME:
+                size_hw = struct.unpack_from(">HH", data, position + 5)
+            position += 2 + length
+            if marker == 0xDA:
+                # In coded data 0xFF is followed by 0 or a restart marker, so this finds the picture's own end
+                # and not that of a thumbnail, which lies in a segment before.
+                return Header((size_hw[0], size_hw[1]), data.find(b"\xff\xd9", position) >= 0)
+    return None
+
+
+def _png(data: bytes) -> Header:
+    width, height = struct.unpack_from(">II", data, 16)
+    return Header((height, width), b"IEND" in data[24:])
+
+
+def _bmp(data: bytes) -> Header:
+    (pixels_at, header_size) = struct.unpack_from("<II", data, 10)
+    if header_size == 12:
+        width, height, _, bits = struct.unpack_from("<HHHH", data, 18)
+        compression = 0
+    else:
+        width, height, _, bits, compression = struct.unpack_from("<iiHHI", data, 18)
+    height = abs(height)  # negative means top row first
+    stored = (width * bits + 31) // 32 * 4 * height if compression == 0 else 0
+    return Header((height, width), len(data) >= pixels_at + stored)
+
+
+def _webp(data: bytes) -> Header | None:
+    (riff_size,) = struct.unpack_from("<I", data, 4)
+    complete = len(data) >= riff_size + 8
+    kind = data[12:16]
+    if kind == b"VP8 ":
+        width, height = struct.unpack_from("<HH", data, 26)
+        return Header((height & 0x3FFF, width & 0x3FFF), complete)
+    if kind == b"VP8L":
+        (bits,) = struct.unpack_from("<I", data, 21)
+        return Header((((bits >> 14) & 0x3FFF) + 1, (bits & 0x3FFF) + 1), complete)
+    if kind == b"VP8X":
+        width = int.from_bytes(data[24:27], "little") + 1
+        return Header((int.from_bytes(data[27:30], "little") + 1, width), complete)
+    return None
+
+
+def _tiff(data: bytes) -> Header | None:
+    order = "<" if data[:2] == b"II" else ">"
+    (directory,) = struct.unpack_from(order + "I", data, 4)
+    (entries,) = struct.unpack_from(order + "H", data, directory)
+    found = {}
+    for index in range(entries):
+        at = directory + 2 + 12 * index
+        tag, kind = struct.unpack_from(order + "HH", data, at)
+        if tag in (_TIFF_WIDTH, _TIFF_HEIGHT):
+            (found[tag],) = struct.unpack_from(order + ("H" if kind == 3 else "I"), data, at + 8)
+    if len(found) != 2:
+        return None
+    return Header((found[_TIFF_HEIGHT], found[_TIFF_WIDTH]), True)

@@ -1,0 +1,110 @@
+"""Image files to pixels: the one place where files that come from anywhere are decoded.
+
+The pixels are those of `cv2.imread(path)`: EXIF rotation is applied, grey becomes three equal channels,
+16-bit samples keep their high byte, and alpha is dropped, not composited. So a detector gives the same for a
+file that was read here and for one that the caller read. Unlike `cv2.imread`, every failure says what is
+wrong with which file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from edgedet.data.headers import FORMATS, read_header
+from edgedet.errors import DataError
+from edgedet.preprocess import Image
+
+IMAGE_SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
+
+# 2^27 pixels are 400 MB once decoded: more than any camera's, less than what a few hundred bytes of PNG can
+# ask for.
+MAX_PIXELS = 2**27
+MAX_SIDE = 65_500
+MAX_BYTES = 2**28
+
+
+def read_image(path: Path | str) -> Image:
+    """Read an image file.
+
+    Args:
+        path: A JPEG, PNG, BMP, TIFF or WebP file, recognised by its contents; the name may end in anything.
+
+    Returns:
+        uint8 `[h, w, 3]`, channels blue, green, red, upright.
+
+    Raises:
+        DataError: The file is missing, empty, cut, no image, or larger than the limits of this module.
+    """
+    path = Path(path)
+    data = _read_bytes(path)
+    header = read_header(data)
+    if header is None or 0 in header.size_hw:
+        raise _unusable(path, f"{len(data)} bytes that start with {data[:4].hex(' ')}", f"a {FORMATS} file")
+    height, width = header.size_hw
+    if height * width > MAX_PIXELS or max(height, width) > MAX_SIDE:
+        raise DataError(
+            f"{path} is too large to decode",
+            got=f"{width}x{height} pixels",
+            expected=f"at most {MAX_PIXELS // 10**6} million pixels and {MAX_SIDE} a side",
+            fix="make a smaller copy or cut it into tiles",
+        )
+    if not header.complete:
+        raise _unusable(path, f"{len(data)} bytes without the end of the picture", "a whole file")
+    image = _decode(data)
+    if image is None or image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+        raise _unusable(path, "contents that the decoder rejects", f"an undamaged {FORMATS} file")
+    return image
+
+
+def list_images(folder: Path, *, recursive: bool = False) -> list[Path]:
+    """Files in `folder` whose name ends as images' do, sorted by path, hidden ones left out."""
+    found: Iterable[Path] = folder.rglob("*") if recursive else folder.iterdir()
+    return sorted(
+        path
+        for path in found
+        if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".") and not path.is_dir()
+    )
+
+
+def _read_bytes(path: Path) -> bytes:
+    if not path.is_file():  # also keeps pipes and devices, which would block, from being opened
+        got = "a folder" if path.is_dir() else "no such file" if not path.exists() else "not a regular file"
+        raise DataError(
+            f"cannot read the image {path}", got=got, expected=f"a {FORMATS} file", fix="check the path"
+        )
+    try:
+        size = path.stat().st_size
+        data = b"" if size > MAX_BYTES else path.read_bytes()
+    except OSError as exc:
+        raise DataError(
+            f"cannot read the image {path}",
+            got=exc.strerror or type(exc).__name__,
+            expected="a file that can be read",
+            fix="check its permissions and the disk",
+        ) from exc
+    if not data:
+        raise _unusable(path, f"{size} bytes", f"a {FORMATS} file of 1 to {MAX_BYTES} bytes")
+    return data
+
+
+def _decode(data: bytes) -> Image | None:
+    level = cv2.utils.logging.getLogLevel()
+    cv2.utils.logging.setLogLevel(
+        cv2.utils.logging.LOG_LEVEL_SILENT
+    )  # the error below says more than OpenCV's lines on stderr
+    try:
+        return cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)  # type: ignore[return-value]
+    except cv2.error:
+        return None
+    finally:
+        cv2.utils.logging.setLogLevel(level)
+
+
+def _unusable(path: Path, got: str, expected: str) -> DataError:
+    return DataError(
+        f"cannot read the image {path}", got=got, expected=expected, fix="replace the file or remove it"
+    )
