@@ -71,11 +71,9 @@ class _Observer(Interpreter):
         super().__init__(captured.graph_module)
         self._histograms = histograms
 
-    def run_node(self, n: Node) -> Any:  # noqa: ANN401 - the signature is torch.fx's
+    def run_node(self, n: Node) -> Any:
         value = super().run_node(n)
         histogram = self._histograms.get(n.name)
         if histogram is not None:
             histogram.add(value)
         return value
-
-

@@ -1,12 +1,12 @@
 """Where quantizers go in a captured graph: one placement, whatever the target.
 
-A convolution and the clamp after it (ReLU, ReLU6) are one unit with one output range, because the kernels of every target
-compute them as one; nothing is quantized between them. Operators that only move values (slice, concatenation, max pool)
-share one range over their inputs and output, because the integer kernels copy bytes. Whatever is not listed here stays
-float between a dequantization and a quantization: right, but slow.
+A convolution and the clamp after it (ReLU, ReLU6) are one unit with one output range, because the kernels of
+every target compute them as one; nothing is quantized between them. Operators that only move values (slice,
+concatenation, max pool) share one range over their inputs and output, because the integer kernels copy bytes.
+Whatever is not listed here stays float between a dequantization and a quantization: right, but slow.
 
-Outputs of the graph are float. The reshaping behind the predictors runs on dequantized values; the predictors of one
-output share a range, since a converter may move the concatenation in front of the dequantization.
+Outputs of the graph are float. The reshaping behind the predictors runs on dequantized values; the predictors
+of one output share a range, since a converter may move the concatenation in front of the dequantization.
 """
 
 from __future__ import annotations
@@ -21,7 +21,13 @@ _aten = torch.ops.aten
 
 WEIGHTED = frozenset({_aten.conv2d.default, _aten.conv2d.padding, _aten.linear.default})
 CLAMPS = frozenset(
-    {_aten.relu.default, _aten.relu6.default, _aten.hardtanh.default, _aten.clamp.default, _aten.clamp_min.default}
+    {
+        _aten.relu.default,
+        _aten.relu6.default,
+        _aten.hardtanh.default,
+        _aten.clamp.default,
+        _aten.clamp_min.default,
+    }
 )
 ELEMENTWISE = frozenset({_aten.add.Tensor, _aten.mul.Tensor})
 MOVES = frozenset(
@@ -64,7 +70,7 @@ class Placement:
 
     Attributes:
         units: In the order of the graph.
-        ranges: For every quantized tensor, by node name, the name of the range it uses: its own, or one that it shares.
+        ranges: For every quantized tensor, by node name, the name of its range: its own, or a shared one.
     """
 
     units: tuple[Unit, ...]
@@ -100,7 +106,9 @@ def place(graph_module: GraphModule, keeps_float: Callable[[str], bool] = lambda
             groups.join((*unit.inputs, unit.output))
     for sources in _predictors_of_outputs(graph_module, quantized):
         groups.join(sources)
-    return Placement(tuple(units), {name: groups.find(name) for name in sorted(groups.parent, key=order.__getitem__)})
+    return Placement(
+        tuple(units), {name: groups.find(name) for name in sorted(groups.parent, key=order.__getitem__)}
+    )
 
 
 def _arithmetic_unit(node: Node, keeps_float: Callable[[str], bool]) -> Unit | None:

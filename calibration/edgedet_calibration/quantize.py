@@ -1,7 +1,8 @@
-"""Statistics and an encoding to a fake-quantized torch graph: the source and the reference of one INT8 artifact.
+"""Statistics and an encoding to a fake-quantized torch graph: source and reference of one INT8 artifact.
 
-torchao's PT2E machinery inserts the quantizers; where they go and with what scales is decided here, and every scale is
-fixed before it runs. The same statistics give every encoding, so that artifacts differ in type, not in range.
+torchao's PT2E machinery inserts the quantizers; where they go and with what scales is decided here, and every
+scale is fixed before it runs. The same statistics give every encoding, so that artifacts differ in type, not
+in range.
 """
 
 from __future__ import annotations
@@ -54,8 +55,8 @@ def quantize(
         stats: Statistics of its tensors.
         recipe: How ranges are chosen and what stays float.
         encoding: How activations are written.
-        fold_weights: Store weights as int8 and a dequantization; otherwise as float with both operators, which is what
-            the TFLite converter reads.
+        fold_weights: Store weights as int8 and a dequantization; otherwise as float with both operators,
+            which is what the TFLite converter reads.
 
     Raises:
         BundleError: The statistics are of another detector.
@@ -67,10 +68,11 @@ def quantize(
     prepared = prepare_pt2e(copy.deepcopy(captured.graph_module), quantizer)
     with torch.no_grad():
         prepared(*captured.example_inputs)  # weight observers look at weights when the graph runs
-    return convert_pt2e(prepared, fold_quantize=fold_weights)
+    converted: GraphModule = convert_pt2e(prepared, fold_quantize=fold_weights)
+    return converted
 
 
-class PlacementQuantizer(Quantizer):
+class PlacementQuantizer(Quantizer):  # type: ignore[misc]  # torchao is untyped
     """Writes a placement and its fixed scales as PT2E annotations."""
 
     def __init__(

@@ -17,7 +17,7 @@ class Recipe(Value):
     """Options of calibration and quantization.
 
     Attributes:
-        observer: How a tensor's range is chosen from what was seen of it: a name of `edgedet.registry.OBSERVERS`.
+        observer: How a tensor's range is chosen from its histogram: a name of `edgedet.registry.OBSERVERS`.
         percentile: Share of values, in percent, that the percentile observer keeps inside the range.
         images: Calibration images, taken evenly from the data set.
         weights: Scales of weights: one for each output channel, or one for the tensor.

@@ -1,4 +1,4 @@
-"""The fake-quantized torch graph of an INT8 artifact, rebuilt from the bundle: what its runtime is compared with."""
+"""The fake-quantized torch graph of an INT8 artifact, rebuilt from the bundle to judge its runtime."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """What was seen of each tensor during calibration: exact extremes and a histogram of bounded size.
 
-A histogram spans [-2^k, 2^k) in bins whose width is a power of two. A value outside doubles the span and merges bins in
-pairs, which is exact, so the result depends neither on the order of the images nor on how they were batched, and takes
-the same memory for ten images as for a million.
+A histogram spans [-2^k, 2^k) in bins whose width is a power of two. A value outside doubles the span and
+merges bins in pairs, which is exact, so the result depends neither on the order of the images nor on how they
+were batched, and takes the same memory for ten images as for a million.
 """
 
 from __future__ import annotations
@@ -64,7 +64,8 @@ class Histogram:
     def centres(self) -> NDArray[np.float64]:
         """Middles of the bins, `[BINS]`."""
         width = 2.0 ** (self.exponent + 1) / BINS
-        return (np.arange(BINS) + 0.5) * width - 2.0**self.exponent
+        middles: NDArray[np.float64] = (np.arange(BINS) + 0.5) * width - 2.0**self.exponent
+        return middles
 
     def _double(self) -> None:
         merged = np.zeros_like(self.counts)
@@ -89,7 +90,11 @@ class TensorStats(Value):
         first, last = int(used[0]), int(used[-1]) + 1
         counts = tuple(int(n) for n in histogram.counts[first:last])
         return TensorStats(
-            low=histogram.low, high=histogram.high, exponent=histogram.exponent, first_bin=first, counts=counts
+            low=histogram.low,
+            high=histogram.high,
+            exponent=histogram.exponent,
+            first_bin=first,
+            counts=counts,
         )
 
     def histogram(self) -> Histogram:
@@ -109,7 +114,7 @@ class ImageEntry(Value):
 class Stats(Value):
     """The calibration file: what was seen of every tensor, and on what."""
 
-    schema_version: Literal[1] = SCHEMA_VERSION
+    schema_version: Literal[1] = 1
     checkpoint_sha256: str
     input: InputSpec
     images: tuple[ImageEntry, ...]
@@ -152,5 +157,3 @@ class Stats(Value):
                 expected=f"calibration of schema version {SCHEMA_VERSION}",
                 fix="calibrate again: export with --calibration DIR",
             ) from exc
-
-

@@ -35,7 +35,17 @@ CALIBRATION = "calibration.json"
 RECIPE = "recipe.toml"
 EAGER = "model.safetensors"
 
-_TOOLS = ("torch", "torchao", "timm", "onnx", "onnxscript", "onnxruntime", "openvino", "litert-torch", "ai-edge-litert")
+_TOOLS = (
+    "torch",
+    "torchao",
+    "timm",
+    "onnx",
+    "onnxscript",
+    "onnxruntime",
+    "openvino",
+    "litert-torch",
+    "ai-edge-litert",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +127,7 @@ def _check_request(request: ExportRequest, targets: dict[str, Target]) -> None:
     if not targets or not request.precisions:
         raise UsageError(
             "there is nothing to export",
-            got=f"targets {', '.join(request.targets) or 'none'}; precisions {', '.join(request.precisions) or 'none'}",
+            got=f"{len(targets)} targets, {len(request.precisions)} precisions",
             expected="at least one of each",
             fix="--to onnx --precision fp32",
         )
@@ -269,5 +279,3 @@ def _tools() -> dict[str, str]:
         except PackageNotFoundError:
             continue
     return tools
-
-

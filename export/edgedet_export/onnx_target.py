@@ -21,7 +21,7 @@ OPSET = 20
 
 
 class OnnxTarget:
-    """ONNX with Q/DQ pairs where it is INT8: uint8 activations, int8 weights for each channel, int32 biases."""
+    """ONNX with Q/DQ pairs where it is INT8: uint8 activations, int8 weights, int32 biases."""
 
     runtime: ClassVar[str] = "ort"
     encoding: ClassVar[str] = "affine_uint8"

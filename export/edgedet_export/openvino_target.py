@@ -31,9 +31,9 @@ class OpenVinoTarget:
             onnx_path = Path(temporary) / "model.onnx"
             ir.save(to_onnx(source, integer_biases=False), onnx_path)
             with converter("OpenVINO"):
-                # Not ov.convert_model, which notes its arguments in the model and reports its use over the network.
+                # Not ov.convert_model, which notes its arguments in the model and reports its use over the
+                # network.
                 model = ov.Core().read_model(onnx_path)
                 embed_openvino(model, source.spec)
                 ov.save_model(model, path, compress_to_fp16=False)
         return Exported((path, path.with_suffix(".bin")))
-

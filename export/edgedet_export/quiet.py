@@ -1,4 +1,4 @@
-"""Converters write to the process's own standard output and error; here it is kept, and shown only when they fail."""
+"""Converters write to the process's own output; here it is kept, and shown only when they fail."""
 
 from __future__ import annotations
 
@@ -39,9 +39,10 @@ def converter(name: str) -> Iterator[None]:
             printed = log.read().decode(errors="replace").strip().splitlines()
             raise VendorError(
                 f"{name} could not convert the detector",
-                got=f"{type(exc).__name__}: {str(exc).strip()[:400]}" + (f" ({printed[-1]})" if printed else ""),
+                got=f"{type(exc).__name__}: {str(exc).strip()[:400]}"
+                + (f" ({printed[-1]})" if printed else ""),
                 expected="operators that the converter knows",
-                fix="try another backbone or leave this target out with --to; `edgedet models` lists what is tested",
+                fix="leave this target out with --to, or take a backbone that `edgedet models` lists",
             ) from exc
         finally:
             sys.stdout.flush()

@@ -46,9 +46,9 @@ class Target(Protocol):
     """One device format.
 
     Attributes:
-        runtime: The runtime that opens it, a name of `edgedet.registry.RUNTIMES`; it verifies the artifact.
+        runtime: The runtime that opens and verifies it, a name of `edgedet.registry.RUNTIMES`.
         encoding: The encoding of INT8 sources, a name of `edgedet_calibration.encodings.ENCODINGS`.
-        fold_weights: Whether INT8 sources hold weights as integers (see `edgedet_calibration.quantize.quantize`).
+        fold_weights: Whether INT8 sources hold weights as integers (`edgedet_calibration.quantize`).
         precisions: What it can export.
     """
 

@@ -1,7 +1,7 @@
 """TensorRT: a strongly typed ONNX graph, and the engine where TensorRT and a GPU are.
 
-Precision lives in the graph: explicit Q/DQ, int8, zero point 0, float biases. Contract-tested: no engine was built by the
-project's own tests (ARCHITECTURE.md says against what it is held).
+Precision lives in the graph: explicit Q/DQ, int8, zero point 0, float biases. Contract-tested: no engine was
+built by the project's own tests (ARCHITECTURE.md says against what it is held).
 """
 
 from __future__ import annotations

@@ -50,21 +50,21 @@ def name_signature(content: bytes, spec: DetectorSpec) -> bytes:
     return _pack(model)
 
 
-def _unpack(content: bytes) -> Any:  # noqa: ANN401 - generated classes are untyped
+def _unpack(content: bytes) -> Any:
     return schema.ModelT.InitFromObj(schema.Model.GetRootAsModel(content, 0))
 
 
-def _pack(model: Any) -> bytes:  # noqa: ANN401
+def _pack(model: Any) -> bytes:
     builder = flatbuffers.Builder(1 << 20)
     builder.Finish(model.Pack(builder), file_identifier=_FILE_IDENTIFIER)
     return bytes(builder.Output())
 
 
-def _is_quantized(graph: Any, index: int) -> bool:  # noqa: ANN401
+def _is_quantized(graph: Any, index: int) -> bool:
     return graph.tensors[index].type in {schema.TensorType.INT8, schema.TensorType.UINT8}
 
 
-def _float_twin(graph: Any, index: int) -> int:  # noqa: ANN401
+def _float_twin(graph: Any, index: int) -> int:
     tensor = graph.tensors[index]
     twin = schema.TensorT()
     twin.name = bytes(tensor.name) + b"_float"
@@ -74,7 +74,7 @@ def _float_twin(graph: Any, index: int) -> int:  # noqa: ANN401
     return len(graph.tensors) - 1
 
 
-def _operator_code(model: Any, builtin: int) -> int:  # noqa: ANN401
+def _operator_code(model: Any, builtin: int) -> int:
     for index, code in enumerate(model.operatorCodes):
         if code.builtinCode == builtin:
             return index
@@ -84,7 +84,7 @@ def _operator_code(model: Any, builtin: int) -> int:  # noqa: ANN401
     return len(model.operatorCodes) - 1
 
 
-def _operator(code: int, source: int, destination: int) -> Any:  # noqa: ANN401
+def _operator(code: int, source: int, destination: int) -> Any:
     operator = schema.OperatorT()
     operator.opcodeIndex, operator.inputs, operator.outputs = code, [source], [destination]
     return operator

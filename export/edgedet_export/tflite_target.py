@@ -1,7 +1,8 @@
 """TFLite through litert-torch.
 
-In INT8 the converter makes input and output integers as well; `float_boundary` puts the conversion back into the model,
-so that every artifact has the same float signature and the quantization runs in the runtime's vectorised kernels.
+In INT8 the converter makes input and output integers as well; `float_boundary` puts the conversion back into
+the model, so that every artifact has the same float signature and the quantization runs in the runtime's
+vectorised kernels.
 """
 
 from __future__ import annotations
@@ -43,6 +44,6 @@ class TfliteTarget:
 
 
 def _static_quantization() -> QuantConfig:
-    """Tells the converter that the graph holds static quantizers; it reads nothing else from the vendor's quantizer."""
+    """Tells the converter that the graph holds static quantizers; it reads nothing else from it."""
     config = get_symmetric_quantization_config(is_per_channel=True, is_dynamic=False)
     return QuantConfig(pt2e_quantizer=PT2EQuantizer().set_global(config))

@@ -86,9 +86,15 @@ def verify(path: Path, runtime_name: str, source: Source, tensors: Sequence[Floa
     result = _measure(pairs)
     is_float = source.spec.quantization is None
     if is_float and not result.max_relative_error <= FLOAT_MAX_RELATIVE_ERROR:
-        raise _failed(path, f"{result.max_relative_error:.2g}", f"a relative error of {FLOAT_MAX_RELATIVE_ERROR} at most")
+        raise _failed(
+            path,
+            f"{result.max_relative_error:.2g}",
+            f"a relative error of {FLOAT_MAX_RELATIVE_ERROR} at most",
+        )
     if not is_float and not result.snr_db >= INT8_MIN_SNR_DB:
-        raise _failed(path, f"{result.snr_db:.1f} dB", f"{INT8_MIN_SNR_DB} dB against the fake-quantized graph")
+        raise _failed(
+            path, f"{result.snr_db:.1f} dB", f"{INT8_MIN_SNR_DB} dB against the fake-quantized graph"
+        )
     return result
 
 
@@ -107,7 +113,9 @@ def _measure(pairs: Sequence[tuple[Floats, Floats]]) -> Verified:
 
 def _check_spec(path: Path, found: DetectorSpec, expected: DetectorSpec) -> None:
     if found != expected:
-        differing = [name for name in DetectorSpec.model_fields if getattr(found, name) != getattr(expected, name)]
+        differing = [
+            name for name in DetectorSpec.model_fields if getattr(found, name) != getattr(expected, name)
+        ]
         raise VerificationError(
             f"{path.name} does not hold the spec it was exported with",
             got="another " + ", ".join(differing),

@@ -1,4 +1,5 @@
 """Observers: how the range of a tensor is chosen from its histogram.
 
-Each is a function `(histogram, recipe) -> (low, high)` in a file of its own, found through `edgedet.registry.OBSERVERS`.
+Each is a function `(histogram, recipe) -> (low, high)` in a file of its own, found through
+`edgedet.registry.OBSERVERS`.
 """

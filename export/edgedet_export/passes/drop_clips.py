@@ -1,8 +1,8 @@
 """Drop a Clip whose bounds the quantization behind it enforces.
 
-With unsigned or affine activations, QuantizeLinear saturates at the ends of its range. Where that range lies inside the
-Clip's, the Clip does nothing, and without it a convolution is directly followed by its quantization, which is the
-pattern that integer kernels are matched by.
+With unsigned or affine activations, QuantizeLinear saturates at the ends of its range. Where that range lies
+inside the Clip's, the Clip does nothing, and without it a convolution is directly followed by its
+quantization, which is the pattern that integer kernels are matched by.
 """
 
 from __future__ import annotations
@@ -26,7 +26,9 @@ def drop_clips(model: ir.Model) -> int:
         bounds = _bounds(node)
         if bounds is None or not all(_within(_range(reader), bounds) for reader in readers):
             continue
-        ir.convenience.replace_all_uses_with(node.outputs[0], node.inputs[0])
+        source = node.inputs[0]
+        assert source is not None
+        ir.convenience.replace_all_uses_with(node.outputs[0], source)
         model.graph.remove(node, safe=True)
         dropped += 1
     return dropped
@@ -45,13 +47,15 @@ def _bounds(node: ir.Node) -> tuple[float, float] | None:
 
 
 def _range(quantization: ir.Node) -> tuple[float, float]:
-    scale_value, zero_value = quantization.inputs[1], quantization.inputs[2]
-    assert scale_value is not None and scale_value.const_value is not None
-    assert zero_value is not None and zero_value.const_value is not None
-    scale = float(scale_value.const_value.numpy())
-    zero_point = zero_value.const_value.numpy()
+    scale, zero_point = (_constant(value) for value in quantization.inputs[1:3])
     limits = np.iinfo(zero_point.dtype)
-    return (limits.min - int(zero_point)) * scale, (limits.max - int(zero_point)) * scale
+    return (limits.min - int(zero_point)) * float(scale), (limits.max - int(zero_point)) * float(scale)
+
+
+def _constant(value: ir.Value | None) -> np.ndarray:
+    if value is None or value.const_value is None:
+        raise ValueError("a quantization without constant scale and zero point")
+    return value.const_value.numpy()
 
 
 def _within(inner: tuple[float, float], outer: tuple[float, float]) -> bool:

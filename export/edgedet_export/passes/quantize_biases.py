@@ -1,7 +1,7 @@
 """Write the bias of a quantized convolution as int32, in the scale of its accumulator.
 
-The integer kernels add the bias to an int32 sum whose scale is input scale x weight scale; writing it so leaves nothing for
-the runtime to decide. TensorRT is the exception: it takes float biases only.
+The integer kernels add the bias to an int32 sum whose scale is input scale x weight scale; writing it so
+leaves nothing for the runtime to decide. TensorRT is the exception: it takes float biases only.
 """
 
 from __future__ import annotations
@@ -28,10 +28,16 @@ def quantize_biases(model: ir.Model) -> int:
         integers = np.clip(values, limits.min, limits.max).astype(np.int32)
         inputs = [
             _initializer(model, f"{node.name}_bias_{what}", array)
-            for what, array in (("int32", integers), ("scale", scale), ("zero_point", np.zeros_like(integers)))
+            for what, array in (
+                ("int32", integers),
+                ("scale", scale),
+                ("zero_point", np.zeros_like(integers)),
+            )
         ]
         axis = {"axis": 0} if scale.ndim else {}
-        dequantization = ir.node("DequantizeLinear", inputs, attributes=axis, name=f"{node.name}_bias_dequantize")
+        dequantization = ir.node(
+            "DequantizeLinear", inputs, attributes=axis, name=f"{node.name}_bias_dequantize"
+        )
         dequantization.outputs[0].name = f"{node.name}_bias"
         model.graph.insert_before(node, dequantization)
         node.replace_input_with(2, dequantization.outputs[0])
@@ -49,6 +55,8 @@ def _dequantization_scale(value: ir.Value | None) -> np.ndarray | None:
 
 def _initializer(model: ir.Model, name: str, array: np.ndarray) -> ir.Value:
     tensor = ir.tensor(array, name=name)
-    value = ir.Value(name=name, type=ir.TensorType(tensor.dtype), shape=tensor.shape, const_value=tensor)
+    value = ir.Value(
+        name=name, type=ir.TensorType(tensor.dtype), shape=ir.Shape(array.shape), const_value=tensor
+    )
     model.graph.register_initializer(value)
     return value
