@@ -59,18 +59,18 @@ class CocoPrecision:
 
 
 def coco_precision(images: Sequence[EvaluatedImage], labels: Sequence[str]) -> CocoPrecision:
-    """Evaluate with pycocotools, which prints nothing here.
+    """Evaluate with pycocotools, which prints nothing here and is not needed where there is no ground truth.
 
     Raises:
         MissingExtraError: pycocotools is not installed.
     """
+    if not any(len(image.boxes_xyxy) for image in images):
+        return CocoPrecision(np.full((10, 101, len(labels), 4), -1.0))
     try:
         from pycocotools.coco import COCO  # type: ignore[import-untyped]
         from pycocotools.cocoeval import COCOeval  # type: ignore[import-untyped]
     except ModuleNotFoundError as exc:
         raise missing_extra("mean average precision", exc, "evaluate") from exc
-    if not images:
-        return CocoPrecision(np.full((10, 101, len(labels), 4), -1.0))
     with redirect_stdout(io.StringIO()):
         truth, found = COCO(), COCO()
         truth.dataset = _document(images, labels, _truth_annotations(images))

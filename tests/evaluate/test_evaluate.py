@@ -163,7 +163,8 @@ def test_nothing_is_printed(real_images, capsys):
 def test_a_missing_pycocotools_is_named_with_its_extra(monkeypatch):
     monkeypatch.setitem(sys.modules, "pycocotools.coco", None)
     with pytest.raises(MissingExtraError, match=r'pip install "edgedet\[evaluate\]"'):
-        evaluated([(labelled([], []), Detections.empty())])
+        evaluated([(labelled([[0, 0, 9, 9]], [0]), Detections.empty())])
+    assert evaluated([(labelled([], []), Detections.empty())]).map is None
 
 
 def test_a_report_survives_json():

@@ -1,0 +1,263 @@
+"""What differs between a reference and a candidate, stage by stage, over images that are seen once."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgedet.boxes import Floats, iou
+from edgedet.decode import Candidates
+from edgedet.detections import Detections
+from edgedet.parity.budgets import Budget
+from edgedet.parity.matching import Matching, match
+from edgedet.parity.report import ComparedImage, ComparedObject, OutputDifference
+
+# Reports hold finite numbers: identical tensors have this signal to noise, incomparable ones its negative.
+SNR_LIMIT_DB = 200.0
+ERROR_LIMIT = 1e9
+
+WORST_IMAGES = 3
+
+# A broken artifact may propose every prior; this many of the best are enough to see it.
+_MAX_DECODED = 1000
+
+
+def max_abs_difference(reference: Floats, candidate: Floats) -> float:
+    """Largest difference of an element; `ERROR_LIMIT` where it is more, not finite, or the shapes differ."""
+    if reference.shape != candidate.shape:
+        return ERROR_LIMIT
+    worst = float(np.abs(reference.astype(np.float64) - candidate).max(initial=0))
+    return min(worst, ERROR_LIMIT) if math.isfinite(worst) else ERROR_LIMIT
+
+
+@dataclass(slots=True)
+class _Sums:
+    """Running sums of one output tensor."""
+
+    signal: float = 0.0
+    noise: float = 0.0
+    max_relative_error: float = 0.0
+
+
+class OutputComparison:
+    """Raw outputs against those of a reference.
+
+    Args:
+        names: Names of the output tensors.
+    """
+
+    def __init__(self, names: Sequence[str]) -> None:
+        self._sums = {name: _Sums() for name in names}
+
+    def add(self, reference: Mapping[str, Floats], candidate: Mapping[str, Floats]) -> None:
+        """Take one image's outputs."""
+        for name, sums in self._sums.items():
+            difference = max_abs_difference(reference[name], candidate[name])
+            expected = reference[name].astype(np.float64)
+            if difference == ERROR_LIMIT:
+                sums.noise, sums.max_relative_error = math.inf, ERROR_LIMIT
+                continue
+            largest = float(np.abs(expected).max(initial=0))
+            relative = difference / largest if largest else ERROR_LIMIT * (difference > 0)
+            sums.max_relative_error = max(sums.max_relative_error, min(relative, ERROR_LIMIT))
+            sums.signal += float(np.square(expected).sum())
+            sums.noise += float(np.square(expected - candidate[name]).sum())
+
+    def differences(self) -> tuple[OutputDifference, ...]:
+        """One value an output."""
+        return tuple(
+            OutputDifference(
+                name=name, max_relative_error=sums.max_relative_error, snr_db=_snr_db(sums.signal, sums.noise)
+            )
+            for name, sums in self._sums.items()
+        )
+
+
+def _snr_db(signal: float, noise: float) -> float:
+    if noise == 0:
+        return SNR_LIMIT_DB
+    if signal == 0 or math.isinf(noise):
+        return -SNR_LIMIT_DB
+    return max(min(10 * math.log10(signal / noise), SNR_LIMIT_DB), -SNR_LIMIT_DB)
+
+
+class DecodedComparison:
+    """Boxes before suppression: every certain one of either side should be among those of the other.
+
+    Suppression turns a small difference of score into another box; here that cannot happen, so that a
+    difference comes from the raw outputs or from a decoder that was given other parameters.
+
+    Args:
+        budget: Says which box is the same and how near to the threshold a score is uncertain.
+        score_threshold: The detector's threshold.
+    """
+
+    def __init__(self, budget: Budget, score_threshold: float) -> None:
+        self._budget = budget
+        self._certain = score_threshold + budget.threshold_tolerance
+        self._possible = score_threshold - budget.threshold_tolerance
+        self._total = 0
+        self._found = 0
+        self.max_box_px = 0.0
+
+    def add(self, reference: Candidates, candidate: Candidates) -> None:
+        """Take one image's candidates, which should reach down to the threshold less the tolerance."""
+        self._look_for(reference, candidate)
+        self._look_for(candidate, reference)
+
+    @property
+    def matched_fraction(self) -> float:
+        """Share of certain boxes, of both sides, that the other side has; 1 where there are none."""
+        return self._found / self._total if self._total else 1.0
+
+    def _look_for(self, wanted: Candidates, pool: Candidates) -> None:
+        rows, columns = _best_above(wanted, self._certain), _best_above(pool, self._possible)
+        self._total += len(rows)
+        boxes, others = wanted.boxes_xyxy[rows], pool.boxes_xyxy[columns]
+        same = wanted.class_ids[rows, None] == pool.class_ids[None, columns]
+        same &= iou(boxes, others) >= self._budget.matched_iou
+        found = np.flatnonzero(same.any(axis=1))
+        self._found += len(found)
+        for row in found:
+            distances = np.abs(others[same[row]] - boxes[row]).max(axis=1)
+            self.max_box_px = max(self.max_box_px, float(distances.min()))
+
+
+def _best_above(candidates: Candidates, score: float) -> NDArray[np.int64]:
+    rows = np.flatnonzero(candidates.scores > score)
+    if len(rows) > _MAX_DECODED:
+        rows = rows[np.argsort(-candidates.scores[rows], kind="stable")[:_MAX_DECODED]]
+    return rows
+
+
+@dataclass(slots=True)
+class ClassCount:
+    """Detections of one class by what became of them."""
+
+    matched: int = 0
+    lost: int = 0
+    gained: int = 0
+
+
+@dataclass(slots=True)
+class DetectionComparison:
+    """Detections after suppression against those of the float detector.
+
+    Attributes:
+        labels: Names of the classes.
+        budget: Says which detection is the same and how near to the threshold a score is uncertain.
+        score_threshold: The detector's threshold, at which both sides are cut.
+    """
+
+    labels: Sequence[str]
+    budget: Budget
+    score_threshold: float
+    matched: int = 0
+    lost: int = 0
+    gained: int = 0
+    excused: int = 0
+    max_score_delta: float = 0.0
+    max_box_px: float = 0.0
+    by_class: dict[int, ClassCount] = field(default_factory=dict)
+    worst: list[ComparedImage] = field(default_factory=list)
+
+    def add(self, image_id: str, reference: Detections, candidate: Detections) -> None:
+        """Take one image's detections; those not above the threshold are left out here."""
+        reference, candidate = reference.above(self.score_threshold), candidate.above(self.score_threshold)
+        matching = match(
+            reference,
+            candidate,
+            iou_threshold=self.budget.matched_iou,
+            score_threshold=self.score_threshold,
+            threshold_tolerance=self.budget.threshold_tolerance,
+        )
+        self.matched += len(matching.pairs)
+        self.lost += len(matching.lost)
+        self.gained += len(matching.gained)
+        self.excused += len(matching.excused_lost) + len(matching.excused_gained)
+        self.max_score_delta = max(self.max_score_delta, matching.max_score_delta)
+        self.max_box_px = max(self.max_box_px, matching.max_box_px)
+        self._count(reference, candidate, matching)
+        self._remember(image_id, reference, candidate, matching)
+
+    @property
+    def matched_fraction(self) -> float:
+        """Share of detections, of both sides, that have a partner; 1 where there are none."""
+        total = 2 * self.matched + self.lost + self.gained
+        return 2 * self.matched / total if total else 1.0
+
+    def _count(self, reference: Detections, candidate: Detections, matching: Matching) -> None:
+        for outcome, class_ids in (
+            ("matched", reference.class_ids[matching.pairs[:, 0]]),
+            ("lost", reference.class_ids[matching.lost]),
+            ("gained", candidate.class_ids[matching.gained]),
+        ):
+            for class_id in class_ids.tolist():
+                count = self.by_class.setdefault(class_id, ClassCount())
+                setattr(count, outcome, getattr(count, outcome) + 1)
+
+    def _remember(
+        self, image_id: str, reference: Detections, candidate: Detections, matching: Matching
+    ) -> None:
+        if not len(reference) and not len(candidate):
+            return
+        if len(self.worst) == WORST_IMAGES and _badness(self.worst[-1]) >= _badness(matching):
+            return
+        image = ComparedImage(
+            image_id=image_id,
+            lost=len(matching.lost),
+            gained=len(matching.gained),
+            max_score_delta=matching.max_score_delta,
+            max_box_px=matching.max_box_px,
+            objects=_compared_objects(reference, candidate, matching, self.labels),
+        )
+        self.worst = sorted([*self.worst, image], key=_badness, reverse=True)[:WORST_IMAGES]
+
+
+def _badness(image: ComparedImage | Matching) -> tuple[int, float]:
+    if isinstance(image, Matching):
+        return len(image.lost) + len(image.gained), image.max_score_delta
+    return image.lost + image.gained, image.max_score_delta
+
+
+def _compared_objects(
+    reference: Detections, candidate: Detections, matching: Matching, labels: Sequence[str]
+) -> tuple[ComparedObject, ...]:
+    def box(detections: Detections, index: int) -> tuple[float, float, float, float]:
+        x1, y1, x2, y2 = (round(float(value), 2) for value in detections.boxes_xyxy[index])
+        return x1, y1, x2, y2
+
+    objects = [
+        ComparedObject(
+            label=labels[reference.class_ids[i]],
+            outcome="matched",
+            reference_box_xyxy=box(reference, i),
+            reference_score=round(float(reference.scores[i]), 6),
+            box_xyxy=box(candidate, j),
+            score=round(float(candidate.scores[j]), 6),
+        )
+        for i, j in matching.pairs.tolist()
+    ]
+    for index in [*matching.lost.tolist(), *matching.excused_lost.tolist()]:
+        objects.append(
+            ComparedObject(
+                label=labels[reference.class_ids[index]],
+                outcome="lost" if index in matching.lost else "excused",
+                reference_box_xyxy=box(reference, index),
+                reference_score=round(float(reference.scores[index]), 6),
+            )
+        )
+    for index in [*matching.gained.tolist(), *matching.excused_gained.tolist()]:
+        objects.append(
+            ComparedObject(
+                label=labels[candidate.class_ids[index]],
+                outcome="gained" if index in matching.gained else "excused",
+                box_xyxy=box(candidate, index),
+                score=round(float(candidate.scores[index]), 6),
+            )
+        )
+    return tuple(objects)

@@ -1,0 +1,165 @@
+"""Measurements against a budget: which limits are broken, in the order of the stages."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from edgedet.evaluate import AccuracyReport
+from edgedet.parity.budgets import Budget
+from edgedet.parity.compare import ERROR_LIMIT, DecodedComparison, DetectionComparison
+from edgedet.parity.report import OutputDifference, Stage
+from edgedet.spec import Precision
+
+RuntimeMap = tuple[str, float | None]  # name of a runtime, and its mAP
+
+
+@dataclass(frozen=True, slots=True)
+class Breach:
+    """A limit that was broken: where, and the sentence that says by how much."""
+
+    stage: Stage
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Measured:
+    """All that was measured of one artifact; what could not be compared is None.
+
+    Attributes:
+        failure: What the runtime said when it failed, or "".
+        input_max_abs: Largest difference of the input tensor that the artifact's own spec asks for.
+        outputs: Raw outputs against the artifact's reference.
+        decoded: Boxes before suppression against the artifact's reference.
+        detections: Detections against the float detector.
+        accuracy: Accuracy of the artifact.
+        reference: Accuracy of the float detector.
+    """
+
+    failure: str
+    input_max_abs: float
+    outputs: tuple[OutputDifference, ...] | None
+    decoded: DecodedComparison | None
+    detections: DetectionComparison
+    accuracy: AccuracyReport
+    reference: AccuracyReport
+
+
+def judge(measured: Measured, budget: Budget) -> list[Breach]:
+    """Every limit of the budget that was broken, first stage first."""
+    if measured.failure:
+        return [Breach("runtime", f"the runtime failed: {measured.failure}")]
+    return [
+        *_judge_input(measured.input_max_abs, budget),
+        *_judge_outputs(measured.outputs or (), budget),
+        *_judge_decoded(measured.decoded, budget),
+        *_judge_detections(measured.detections, budget),
+        *_judge_map(measured.accuracy.map, measured.reference.map, budget),
+    ]
+
+
+def judge_across_runtimes(
+    own: RuntimeMap, others: Sequence[RuntimeMap], precision: Precision, budget: Budget
+) -> list[Breach]:
+    """Whether the mAP of one runtime is near that of every other of its precision."""
+    limit = budget.max_cross_runtime_map_points
+    name, value = own
+    breaches = []
+    for other_name, other in others:
+        if other_name == name or value is None or other is None or limit is None:
+            continue
+        points = 100 * abs(value - other)
+        if points > limit:
+            reason = (
+                f"{precision} mAP is {points:.2f} points from that of {other_name}; the budget is {limit:g}"
+            )
+            breaches.append(Breach("mAP across runtimes", reason))
+    return breaches
+
+
+def _judge_input(input_max_abs: float, budget: Budget) -> list[Breach]:
+    if input_max_abs <= budget.input_max_abs:
+        return []
+    by = "cannot be compared" if input_max_abs >= ERROR_LIMIT else f"differs by {input_max_abs:.3g}"
+    limit = f"the budget is {budget.input_max_abs:g}"
+    return [Breach("input tensor", f"the input tensor that the artifact's own spec asks for {by}; {limit}")]
+
+
+def _judge_outputs(outputs: Sequence[OutputDifference], budget: Budget) -> list[Breach]:
+    breaches = []
+    error_limit, snr_limit = budget.output_max_relative_error, budget.output_min_snr_db
+    for output in outputs:
+        if output.max_relative_error >= ERROR_LIMIT:
+            reason = f"{output.name} has another shape, or values that are not finite"
+        elif error_limit is not None and output.max_relative_error > error_limit:
+            error = output.max_relative_error
+            reason = f"{output.name} differs by {error:.2g} of its range; the budget is {error_limit:g}"
+        elif snr_limit is not None and output.snr_db < snr_limit:
+            reason = (
+                f"{output.name} has {output.snr_db:.1f} dB signal to noise; the budget is {snr_limit:g} dB"
+            )
+        else:
+            continue
+        breaches.append(Breach("raw outputs", reason))
+    return breaches
+
+
+def _judge_decoded(decoded: DecodedComparison | None, budget: Budget) -> list[Breach]:
+    if decoded is None:
+        return []
+    breaches = []
+    if decoded.matched_fraction < budget.min_matched_fraction:
+        reason = (
+            f"{_percent(decoded.matched_fraction)} of the boxes before suppression are the same at IoU "
+            f"{budget.matched_iou:g}; the budget is {_percent(budget.min_matched_fraction)}"
+        )
+        breaches.append(Breach("decoded boxes", reason))
+    if budget.max_box_px is not None and decoded.max_box_px > budget.max_box_px:
+        limit = f"the budget is {budget.max_box_px:g}"
+        reason = f"a box before suppression differs by {decoded.max_box_px:.3g} px; {limit}"
+        breaches.append(Breach("decoded boxes", reason))
+    return breaches
+
+
+def _judge_detections(found: DetectionComparison, budget: Budget) -> list[Breach]:
+    breaches = []
+    if found.matched_fraction < budget.min_matched_fraction:
+        breaches.append(Breach("detections", _unmatched(found, budget)))
+    if budget.max_score_delta is not None and found.max_score_delta > budget.max_score_delta:
+        reason = f"a score differs by {found.max_score_delta:.2g}; the budget is {budget.max_score_delta:g}"
+        breaches.append(Breach("detections", reason))
+    if budget.max_box_px is not None and found.max_box_px > budget.max_box_px:
+        reason = f"a box differs by {found.max_box_px:.3g} px; the budget is {budget.max_box_px:g}"
+        breaches.append(Breach("detections", reason))
+    return breaches
+
+
+def _unmatched(found: DetectionComparison, budget: Budget) -> str:
+    worst, count = max(found.by_class.items(), key=lambda item: item[1].lost + item[1].gained)
+    images = ", ".join(image.image_id for image in found.worst if image.lost + image.gained)
+    return (
+        f"{_percent(found.matched_fraction)} of detections match at IoU {budget.matched_iou:g}; "
+        f"the budget is {_percent(budget.min_matched_fraction)}. "
+        f"{found.lost} lost and {found.gained} gained, most of class {found.labels[worst]} "
+        f"({count.lost} lost, {count.gained} gained); worst images: {images}"
+    )
+
+
+def _judge_map(value: float | None, reference: float | None, budget: Budget) -> list[Breach]:
+    if value is None or reference is None:
+        return []
+    breaches = []
+    points = 100 * (value - reference)
+    delta, share = budget.max_map_delta_points, budget.min_map_fraction
+    if delta is not None and abs(points) > delta:
+        reason = f"mAP differs by {points:+.2f} points; the budget is {delta:g} either way"
+        breaches.append(Breach("mAP", reason))
+    if share is not None and value < share * reference:
+        reason = f"{_percent(value / reference)} of the float mAP is left; the budget is {_percent(share)}"
+        breaches.append(Breach("mAP", reason))
+    return breaches
+
+
+def _percent(fraction: float) -> str:
+    """Rounded down, so that what is below its budget does not read as if it met it."""
+    return f"{int(fraction * 10_000) / 100:g} %"

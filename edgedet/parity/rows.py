@@ -1,0 +1,91 @@
+"""Measurements to the rows of a report: judged one by one, and then against each other."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from edgedet.bundle import Artifact
+from edgedet.parity.budgets import Budgets
+from edgedet.parity.compare import ClassCount
+from edgedet.parity.judge import Breach, Measured, judge, judge_across_runtimes
+from edgedet.parity.report import ClassParity, ParityRow
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Judged:
+    """One artifact with everything that was measured of it."""
+
+    artifact: Artifact
+    images: int
+    measured: Measured
+    notes: tuple[str, ...]
+
+
+def parity_rows(judged: Sequence[Judged], labels: Sequence[str], budgets: Budgets) -> tuple[ParityRow, ...]:
+    """One row an artifact, in the order given."""
+    rows = []
+    for one in judged:
+        budget = budgets.of(one.artifact.precision)
+        peers = [
+            (other.artifact.runtime, other.measured.accuracy.map)
+            for other in judged
+            if other.artifact.precision == one.artifact.precision
+        ]
+        own = (one.artifact.runtime, one.measured.accuracy.map)
+        breaches = judge(one.measured, budget)
+        breaches += judge_across_runtimes(own, peers, one.artifact.precision, budget)
+        rows.append(_row(one, labels, breaches))
+    return tuple(rows)
+
+
+def _row(one: Judged, labels: Sequence[str], breaches: Sequence[Breach]) -> ParityRow:
+    measured, detections = one.measured, one.measured.detections
+    outputs = measured.outputs or ()
+    return ParityRow(
+        runtime=one.artifact.runtime,
+        precision=one.artifact.precision,
+        model_bytes=one.artifact.bytes,
+        images=one.images,
+        map=measured.accuracy.map,
+        map50=measured.accuracy.map50,
+        map_delta=_difference(measured.accuracy.map, measured.reference.map),
+        matched_fraction=detections.matched_fraction,
+        matched=detections.matched,
+        lost=detections.lost,
+        gained=detections.gained,
+        excused=detections.excused,
+        max_score_delta=detections.max_score_delta,
+        max_box_px=detections.max_box_px,
+        decoded_matched_fraction=measured.decoded.matched_fraction if measured.decoded else None,
+        output_snr_db=min((output.snr_db for output in outputs), default=None),
+        output_max_relative_error=max((output.max_relative_error for output in outputs), default=None),
+        outputs=outputs,
+        classes=_classes(measured, labels),
+        worst_images=tuple(detections.worst),
+        first_stage_over_budget=breaches[0].stage if breaches else None,
+        passed=not breaches,
+        reasons=tuple(breach.reason for breach in breaches),
+        notes=one.notes,
+    )
+
+
+def _classes(measured: Measured, labels: Sequence[str]) -> tuple[ClassParity, ...]:
+    classes = []
+    for class_id, label in enumerate(labels):
+        count = measured.detections.by_class.get(class_id, ClassCount())
+        ap, reference = (report.classes[class_id].ap for report in (measured.accuracy, measured.reference))
+        classes.append(
+            ClassParity(
+                label=label,
+                matched=count.matched,
+                lost=count.lost,
+                gained=count.gained,
+                ap_delta=_difference(ap, reference),
+            )
+        )
+    return tuple(classes)
+
+
+def _difference(value: float | None, reference: float | None) -> float | None:
+    return None if value is None or reference is None else value - reference

@@ -1,0 +1,251 @@
+"""One pass over the images with every artifact open: each image is decoded and preprocessed once for all.
+
+The reference of detections and mAP is the float detector in PyTorch. Raw outputs of an INT8 artifact are
+compared with the fake-quantized PyTorch module of its encoding instead, so that a fault of a runtime is told
+from the cost of quantization. Memory does not grow with the images but for their detections.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from itertools import islice
+
+from edgedet import registry
+from edgedet.boxes import Floats
+from edgedet.bundle import Artifact, Bundle
+from edgedet.data.dataset import Dataset, LabelledImage
+from edgedet.decode import Candidates, find_candidates, suppress
+from edgedet.detections import Detections
+from edgedet.environment import read_environment
+from edgedet.errors import DataError, EdgedetError, MissingError
+from edgedet.evaluate import (
+    EVALUATION_SCORE_THRESHOLD,
+    MAX_DETECTIONS,
+    AccuracyReport,
+    Evaluator,
+    shared_classes,
+    with_detector_classes,
+)
+from edgedet.parity.budgets import Budgets, load_budgets
+from edgedet.parity.compare import (
+    DecodedComparison,
+    DetectionComparison,
+    OutputComparison,
+    max_abs_difference,
+)
+from edgedet.parity.judge import Measured
+from edgedet.parity.report import ParityReport, Reference
+from edgedet.parity.rows import Judged, parity_rows
+from edgedet.parity.selection import REFERENCE, Opened, open_reference, open_selected
+from edgedet.pipeline import RuntimeLike
+from edgedet.preprocess import Geometry, preprocess
+from edgedet.progress import Track, silent
+from edgedet.spec import DetectorSpec, QuantizationSpec
+
+
+def run_parity(
+    bundle: Bundle,
+    dataset: Dataset,
+    runtimes: Sequence[str] | None = None,
+    precisions: Sequence[str] | None = None,
+    budgets: Budgets | None = None,
+    track: Track = silent,
+    limit: int | None = None,
+) -> ParityReport:
+    """Compare a bundle's artifacts with its float detector on real images.
+
+    Args:
+        bundle: The bundle; it must hold the float detector (`eager` `fp32`).
+        dataset: Images, and boxes for mAP where it has them.
+        runtimes: Names of runtimes that must be compared; by default all that the bundle and this machine
+            have.
+        precisions: Precisions that must be compared; by default all of the bundle.
+        budgets: What may differ; by default `load_budgets()`.
+        track: Shows progress.
+        limit: Most images, the first of the data set.
+
+    Raises:
+        DataError: There is no readable image, or no class is shared with the detector.
+        UsageError: A name does not exist or the bundle lacks what was asked for.
+        MissingError: PyTorch, or a runtime that was asked for, is not installed.
+    """
+    spec, budgets = bundle.spec, budgets or load_budgets()
+    mapping = shared_classes(dataset.labels, spec.labels)
+    images: Iterable[LabelledImage] = dataset if limit is None else islice(dataset, limit)
+    total = len(dataset) if limit is None else min(limit, len(dataset))
+    with ExitStack() as stack:
+        reference = open_reference(bundle, stack)
+        opened, skipped = open_selected(bundle, runtimes, precisions, stack)
+        fakes = _QuantizedReferences(bundle, stack)
+        lanes = [_Lane(one, spec, budgets, fakes) for one in opened]
+        evaluator, found, seen = Evaluator(spec.labels), 0, 0
+        for image in track(images, "Comparing", total):
+            labelled = with_detector_classes(image, mapping)
+            frame = _Frame(image, spec, reference.runtime, fakes)
+            evaluator.add(labelled, frame.float_view.detections)
+            found += len(frame.float_view.detections.above(spec.score_threshold)[: spec.max_detections])
+            seen += 1
+            for lane in lanes:
+                lane.add(labelled, frame)
+    if not seen:
+        raise _no_images(dataset)
+    truth = evaluator.report()
+    judged = [lane.judged(truth) for lane in lanes]
+    rows = parity_rows(judged, spec.labels, budgets)
+    return ParityReport(
+        detector=spec.name,
+        checkpoint_sha256=spec.provenance.checkpoint_sha256,
+        data=" ".join(filter(None, (dataset.format, dataset.root.name, dataset.split))),
+        images=seen,
+        boxes=truth.boxes,
+        score_threshold=spec.score_threshold,
+        reference=Reference(
+            runtime=REFERENCE[0],
+            precision=reference.artifact.precision,
+            map=truth.map,
+            map50=truth.map50,
+            detections=found,
+        ),
+        rows=rows,
+        skipped=tuple(skipped),
+        budgets=budgets,
+        environment=read_environment(),
+        passed=all(row.passed for row in rows),
+    )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _View:
+    """What one runtime made of one image; detections reach down to `_floor` and are cut later."""
+
+    outputs: Mapping[str, Floats]
+    candidates: Candidates
+    detections: Detections
+
+    @staticmethod
+    def of(runtime: RuntimeLike, tensor: Floats, spec: DetectorSpec, geometry: Geometry) -> _View:
+        """Run and decode; `spec` says how, and its threshold is lowered to `_floor`."""
+        outputs = runtime.run({spec.input.name: tensor})
+        candidates = find_candidates(outputs, spec, geometry, _floor(spec))
+        limit = max(spec.max_detections, MAX_DETECTIONS)
+        return _View(outputs, candidates, suppress(candidates, spec, limit=limit))
+
+
+def _floor(spec: DetectorSpec) -> float:
+    """The score down to which all is decoded, once: what suppression keeps above a higher one is the same."""
+    return min(EVALUATION_SCORE_THRESHOLD, spec.score_threshold)
+
+
+class _QuantizedReferences:
+    """The fake-quantized modules of the bundle's encodings, each opened once and shared."""
+
+    def __init__(self, bundle: Bundle, stack: ExitStack) -> None:
+        self._bundle, self._stack = bundle, stack
+        self.opened: dict[QuantizationSpec, RuntimeLike] = {}
+
+    def open(self, artifact: Artifact) -> str:
+        """Make the reference of an INT8 artifact ready; returns why there is none, or ""."""
+        if artifact.quantization is None:
+            return "the bundle does not say how this artifact was quantized"
+        if artifact.quantization not in self.opened:
+            try:
+                runtime: RuntimeLike = registry.REFERENCES.load("int8")(self._bundle, artifact)
+            except MissingError as exc:
+                return str(exc)
+            self._stack.callback(runtime.close)
+            self.opened[artifact.quantization] = runtime
+        return ""
+
+
+class _Frame:
+    """One image and what the references made of it."""
+
+    def __init__(
+        self, image: LabelledImage, spec: DetectorSpec, reference: RuntimeLike, fakes: _QuantizedReferences
+    ) -> None:
+        self.image, self.spec = image, spec
+        self.tensor, self.geometry = preprocess(image.image_bgr, spec.input)
+        self.float_view = self.view(reference)
+        self.fake_views = {key: self.view(runtime) for key, runtime in fakes.opened.items()}
+
+    def view(self, runtime: RuntimeLike) -> _View:
+        """What a runtime that takes the shared tensor makes of it."""
+        return _View.of(runtime, self.tensor, self.spec, self.geometry)
+
+
+class _Lane:
+    """One artifact and its running comparison."""
+
+    def __init__(
+        self, opened: Opened, spec: DetectorSpec, budgets: Budgets, fakes: _QuantizedReferences
+    ) -> None:
+        self._artifact, self._runtime, self._spec = opened.artifact, opened.runtime, spec
+        self._own = opened.runtime.spec
+        budget = budgets.of(opened.artifact.precision)
+        self._reference_key = opened.artifact.quantization if opened.artifact.precision == "int8" else None
+        self._no_reference = fakes.open(opened.artifact) if opened.artifact.precision == "int8" else ""
+        self._failure = "" if self._own.labels == spec.labels else "its own spec names other labels"
+        self._images = 0
+        self._input_max_abs = 0.0
+        self._outputs = OutputComparison([output.name for output in spec.outputs])
+        self._decoded = DecodedComparison(budget, spec.score_threshold)
+        self._detections = DetectionComparison(spec.labels, budget, spec.score_threshold)
+        self._evaluator = Evaluator(spec.labels)
+
+    def add(self, labelled: LabelledImage, frame: _Frame) -> None:
+        """Run the image, unless an earlier one has shown that this artifact does not run."""
+        if self._failure:
+            return
+        try:
+            view = self._view(frame)
+        except EdgedetError as exc:
+            self._failure = f"{frame.image.image_id}: {exc}"
+            return
+        self._images += 1
+        limit, threshold = self._spec.max_detections, self._spec.score_threshold
+        self._detections.add(
+            labelled.image_id,
+            frame.float_view.detections.above(threshold)[:limit],
+            view.detections.above(threshold)[:limit],
+        )
+        self._evaluator.add(labelled, view.detections)
+        if not self._no_reference:
+            key = self._reference_key
+            expected = frame.float_view if key is None else frame.fake_views[key]
+            self._outputs.add(expected.outputs, view.outputs)
+            self._decoded.add(expected.candidates, view.candidates)
+
+    def judged(self, reference: AccuracyReport) -> Judged:
+        """Everything measured, once all images were added."""
+        evaluator = Evaluator(self._spec.labels) if self._failure else self._evaluator
+        compared = not self._no_reference and not self._failure
+        measured = Measured(
+            failure=self._failure,
+            input_max_abs=self._input_max_abs,
+            outputs=self._outputs.differences() if compared else None,
+            decoded=self._decoded if compared else None,
+            detections=self._detections,
+            accuracy=evaluator.report(),
+            reference=reference,
+        )
+        notes = (f"raw outputs and decoded boxes were not compared: {self._no_reference}",)
+        return Judged(self._artifact, self._images, measured, notes if self._no_reference else ())
+
+    def _view(self, frame: _Frame) -> _View:
+        """The artifact runs on the tensor that its own spec asks for and is decoded as its own spec says."""
+        tensor, geometry = frame.tensor, frame.geometry
+        if self._own.input != self._spec.input:
+            tensor, geometry = preprocess(frame.image.image_bgr, self._own.input)
+            self._input_max_abs = max(self._input_max_abs, max_abs_difference(frame.tensor, tensor))
+        return _View.of(self._runtime, tensor, self._own, geometry)
+
+
+def _no_images(dataset: Dataset) -> DataError:
+    return DataError(
+        "there is nothing to compare on",
+        got=f"{len(dataset)} listed images in {dataset.root}, none of them readable ({dataset.summary})",
+        expected="at least one image",
+        fix="check --data and --split",
+    )
