@@ -12,6 +12,8 @@ from edgedet.embedded import RT_INFO_PATH
 from edgedet.spec import TensorSpec
 from edgedet_runtimes.shell import Runtime, Signature
 
+_XML_HEAD = 64
+
 # Without the hint, CPUs that have bfloat16 units run float models in it, outside any parity budget of fp32.
 _PROPERTIES = {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY"}
 
@@ -50,7 +52,13 @@ class OpenVinoRuntime(Runtime):
 
 
 def _read_model(core: openvino.Core, path: Path) -> openvino.Model:
-    """Read the IR; weights are named so that a missing .bin is an error and nothing else is looked for."""
+    """Read the IR and nothing else: left to itself, OpenVINO tries every format that it knows on the file.
+
+    The weights are named so that a missing .bin is an error.
+    """
+    with path.open("rb") as file:
+        if not file.read(_XML_HEAD).lstrip().startswith(b"<"):
+            raise ValueError("the file is not XML")
     return core.read_model(str(path), str(path.with_suffix(".bin")))
 
 
