@@ -68,10 +68,9 @@ def load_budgets(path: Path | None = None) -> Budgets:
     """
     defaults = tomllib.loads(resources.files("edgedet.parity").joinpath("budgets.toml").read_text("utf-8"))
     changes = _read_toml(path) if path else {}
-    merged = {
-        name: {**table, **changes[name]} if isinstance(changes.get(name), dict) else changes.get(name, table)
-        for name, table in {**dict.fromkeys(changes), **defaults}.items()
-    }
+    merged = dict(defaults)
+    for name, change in changes.items():
+        merged[name] = {**merged.get(name, {}), **change} if isinstance(change, dict) else change
     try:
         return Budgets.model_validate(merged)
     except ValidationError as exc:

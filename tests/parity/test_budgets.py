@@ -1,0 +1,52 @@
+"""Budgets are data: those that come with edgedet, and a user's over them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from edgedet.errors import ConfigError
+from edgedet.parity import load_budgets
+
+
+def written(folder: Path, text: str) -> Path:
+    path = folder / "budgets.toml"
+    path.write_text(text)
+    return path
+
+
+def test_the_defaults_are_those_of_the_design():
+    budgets = load_budgets()
+    assert budgets.fp32.output_max_relative_error == 1e-4
+    assert (budgets.fp32.min_matched_fraction, budgets.fp32.max_box_px) == (1, 0.02)
+    assert (budgets.fp16.output_min_snr_db, budgets.fp16.matched_iou) == (40, 0.9)
+    assert (budgets.int8.output_min_snr_db, budgets.int8.min_map_fraction) == (30, 0.99)
+    assert budgets.int8.max_cross_runtime_map_points == 0.3
+
+
+def test_a_user_changes_one_key_and_keeps_the_others(tmp_path: Path):
+    budgets = load_budgets(written(tmp_path, "[int8]\nmin_map_fraction = 0.95\n"))
+    assert (budgets.int8.min_map_fraction, budgets.int8.output_min_snr_db) == (0.95, 30)
+    assert budgets.fp32 == load_budgets().fp32
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        ("[int8]\nmin_map_fractoin = 0.9\n", "int8.min_map_fractoin"),
+        ("[int4]\nmatched_iou = 0.9\n", "int4"),
+        ("int8 = 3\n", "int8"),
+        ("[int8]\nmatched_iou = 1.5\n", "int8.matched_iou"),
+        ("[int8]\nmatched_iou = nan\n", "int8.matched_iou"),
+        ("[int8\n", "Expected"),
+    ],
+)
+def test_what_cannot_be_meant_is_refused_by_name(tmp_path: Path, text: str, named: str):
+    with pytest.raises(ConfigError, match=named):
+        load_budgets(written(tmp_path, text))
+
+
+def test_a_missing_file_is_refused(tmp_path: Path):
+    with pytest.raises(ConfigError, match="cannot read the budgets"):
+        load_budgets(tmp_path / "none.toml")

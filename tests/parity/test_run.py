@@ -1,0 +1,236 @@
+"""Parity finds planted faults and names the stage that they are in."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from edgedet.errors import DataError, MissingError, MissingExtraError, UsageError, VendorError
+from edgedet.parity import ParityReport, ParityRow, load_budgets, run_parity
+
+
+def row_of(report: ParityReport, runtime: str, precision: str) -> ParityRow:
+    return next(row for row in report.rows if (row.runtime, row.precision) == (runtime, precision))
+
+
+def with_decoder(workbench, **changes):
+    spec = workbench.bundle.spec
+    return spec.model_copy(update={"decoder": spec.decoder.model_copy(update=changes)})
+
+
+def test_artifacts_that_agree_pass_and_are_measured(workbench):
+    report = run_parity(workbench.bundle, workbench.data)
+    assert [(row.runtime, row.precision) for row in report.rows] == [
+        ("openvino", "fp32"),
+        ("ort", "fp32"),
+        ("openvino", "int8"),
+        ("ort", "int8"),
+    ]
+    assert report.passed, [row.reasons for row in report.rows]
+    exact = row_of(report, "ort", "fp32")
+    assert (exact.matched_fraction, exact.max_box_px, exact.map_delta) == (1, 0, 0)
+    assert (exact.output_snr_db, exact.output_max_relative_error) == (200, 0)
+    assert exact.matched == report.reference.detections > 20
+    assert 0.5 < report.reference.map < 1
+    assert (report.images, report.boxes) == (10, 40)
+    quantized = row_of(report, "ort", "int8")
+    assert quantized.output_snr_db == 200  # against the module of its encoding, which has the same error
+    assert quantized.max_box_px > 0  # against float
+
+
+def test_each_image_runs_once_and_everything_is_closed(workbench):
+    run_parity(workbench.bundle, workbench.data, limit=4)
+    runtimes = [fake for fakes in workbench.opened.values() for fake in fakes]
+    assert len(workbench.opened[("reference", "int8")]) == 1, "one module for one encoding"
+    assert {fake.runs for fake in runtimes} == {4}
+    assert all(fake.closed for fake in runtimes)
+
+
+def test_a_fault_in_a_box_weight_is_found_in_the_raw_outputs(workbench, noisy):
+    workbench.faults["ort", "fp32"] = noisy("box_offsets", 0.05)
+    report = run_parity(workbench.bundle, workbench.data)
+    row = row_of(report, "ort", "fp32")
+    assert (row.first_stage_over_budget, row.passed, report.passed) == ("raw outputs", False, False)
+    assert "box_offsets differs by" in row.reasons[0]
+    assert row.max_box_px > 0.02
+    assert row_of(report, "openvino", "fp32").passed
+
+
+def test_an_int8_kernel_fault_is_told_from_the_cost_of_quantization(workbench, noisy):
+    quantized, broken = workbench.faults["openvino", "int8"], noisy("class_logits", 0.8)
+    workbench.faults["openvino", "int8"] = lambda outputs: broken(quantized(outputs))
+    row = row_of(run_parity(workbench.bundle, workbench.data), "openvino", "int8")
+    assert row.first_stage_over_budget == "raw outputs"
+    assert "class_logits has" in row.reasons[0]
+
+
+def test_other_decoder_parameters_are_found_in_the_decoded_boxes(workbench):
+    workbench.specs["ort", "fp32"] = with_decoder(workbench, variances=(0.2, 0.2))
+    row = row_of(run_parity(workbench.bundle, workbench.data), "ort", "fp32")
+    assert row.output_max_relative_error == 0
+    assert row.first_stage_over_budget == "decoded boxes"
+
+
+def test_other_suppression_is_found_in_the_detections(workbench):
+    def twice(outputs):
+        """Every object is seen by a second prior as well."""
+        offsets, logits = outputs["box_offsets"].copy(), outputs["class_logits"].copy()
+        logits[0, 1::2] = np.maximum(logits[0, 1::2], logits[0, 0::2] - 0.1)
+        return {"box_offsets": offsets, "class_logits": logits}
+
+    for key in (("eager", "fp32"), ("ort", "fp32"), ("openvino", "fp32")):
+        workbench.faults[key] = twice
+    spec = workbench.bundle.spec
+    workbench.specs["ort", "fp32"] = spec.model_copy(update={"iou_threshold": 0.95})
+    report = run_parity(workbench.bundle, workbench.data, precisions=["fp32"])
+    row = row_of(report, "ort", "fp32")
+    assert row.first_stage_over_budget == "detections"
+    assert row.gained > 0
+    assert "most of class" in row.reasons[0]
+    assert row_of(report, "openvino", "fp32").passed
+
+
+def test_another_normalisation_in_the_artifact_is_found_in_the_input_tensor(workbench):
+    spec = workbench.bundle.spec
+    changed = spec.input.model_copy(update={"mean": (0.0, 0.0, 0.0)})
+    workbench.specs["ort", "fp32"] = spec.model_copy(update={"input": changed})
+    row = row_of(run_parity(workbench.bundle, workbench.data), "ort", "fp32")
+    assert row.first_stage_over_budget == "input tensor"
+
+
+def test_a_detector_that_sees_nothing_loses_everything(workbench):
+    def blind(outputs):
+        return {**outputs, "class_logits": outputs["class_logits"] * 0 - np.array([0, 9, 9, 9], np.float32)}
+
+    workbench.faults["ort", "int8"] = blind
+    row = row_of(run_parity(workbench.bundle, workbench.data), "ort", "int8")
+    assert (row.matched_fraction, row.matched, row.map) == (0, 0, 0)
+    assert row.lost > 20
+    assert not row.passed
+    assert any("0 % of the float mAP is left" in reason for reason in row.reasons)
+    assert any("points from that of openvino" in reason for reason in row.reasons)
+
+
+def test_values_that_are_not_finite_are_a_fault_and_not_a_crash(workbench):
+    workbench.faults["ort", "fp32"] = lambda outputs: {
+        **outputs,
+        "box_offsets": outputs["box_offsets"] * np.nan,
+    }
+    row = row_of(run_parity(workbench.bundle, workbench.data), "ort", "fp32")
+    assert row.first_stage_over_budget == "raw outputs"
+    assert "not finite" in row.reasons[0]
+    assert row.output_snr_db == -200
+
+
+def test_a_runtime_that_fails_has_a_row_that_says_so(workbench):
+    def broken(outputs):
+        raise VendorError("ort could not run model.onnx")
+
+    workbench.faults["ort", "int8"] = broken
+    report = run_parity(workbench.bundle, workbench.data)
+    row = row_of(report, "ort", "int8")
+    assert (row.first_stage_over_budget, row.images, row.map, row.output_snr_db) == ("runtime", 0, None, None)
+    assert "images/0.jpg: ort could not run" in row.reasons[0]
+    assert row_of(report, "openvino", "int8").passed
+
+
+def test_other_labels_in_the_artifact_are_a_fault(workbench):
+    spec = workbench.bundle.spec
+    workbench.specs["ort", "fp32"] = spec.model_copy(update={"labels": ("square", "circle", "cross")})
+    row = row_of(run_parity(workbench.bundle, workbench.data), "ort", "fp32")
+    assert (row.first_stage_over_budget, row.passed) == ("runtime", False)
+
+
+def test_runtimes_must_agree_with_each_other_on_map(workbench, tmp_path: Path):
+    def misses_some(outputs):
+        logits = outputs["class_logits"].copy()
+        logits[0, ::3, 0] += 20
+        return {**outputs, "class_logits": logits}
+
+    workbench.faults["ort", "int8"] = misses_some
+    loose = tmp_path / "loose.toml"
+    loose.write_text("[int8]\noutput_min_snr_db = -300\nmin_matched_fraction = 0\nmin_map_fraction = 0\n")
+    report = run_parity(workbench.bundle, workbench.data, budgets=load_budgets(loose))
+    for name, other in (("ort", "openvino"), ("openvino", "ort")):
+        row = row_of(report, name, "int8")
+        assert row.first_stage_over_budget == "mAP across runtimes"
+        assert f"from that of {other}; the budget is 0.3" in row.reasons[0]
+
+
+def test_without_a_reference_for_int8_detections_are_still_judged(workbench, noisy):
+    workbench.missing["reference"] = MissingExtraError("no torchao", fix="pip install")
+    workbench.faults["ort", "int8"] = noisy("box_offsets", 3.0)
+    (row,) = run_parity(workbench.bundle, workbench.data, ["openvino"], ["int8"]).rows
+    assert (row.output_snr_db, row.decoded_matched_fraction, row.passed) == (None, None, True)
+    assert "were not compared: no torchao" in row.notes[0]
+    (row,) = run_parity(workbench.bundle, workbench.data, ["ort"], ["int8"]).rows
+    assert row.first_stage_over_budget == "detections"
+
+
+def test_the_worst_images_come_with_what_is_needed_to_draw_them(workbench, noisy):
+    def fault(outputs):
+        return noisy("box_offsets", 2.0)(outputs) if outputs["box_offsets"][0, 0, 0] > 0 else outputs
+
+    workbench.faults["ort", "fp32"] = fault
+    worst = row_of(run_parity(workbench.bundle, workbench.data), "ort", "fp32").worst_images
+    badness = [image.lost + image.gained for image in worst]
+    assert len(worst) == 3
+    assert badness == sorted(badness, reverse=True)
+    assert badness[0] > 0
+    lost = [thing for thing in worst[0].objects if thing.outcome == "lost"]
+    assert lost
+    assert all(thing.box_xyxy is None and thing.reference_box_xyxy for thing in lost)
+
+
+def test_data_without_boxes_is_judged_by_parity_alone(workbench, noisy):
+    nothing = {
+        "boxes_xyxy": np.empty((0, 4), np.float32),
+        "class_ids": np.empty(0, int),
+        "ignore": np.empty(0, bool),
+    }
+    data = type(workbench.data)([replace(image, **nothing) for image in workbench.data.images])
+    data.labels = ()
+    report = run_parity(workbench.bundle, data)
+    assert (report.reference.map, report.rows[0].map, report.rows[0].map_delta) == (None, None, None)
+    assert report.passed
+
+
+def test_no_images_are_no_proof(workbench):
+    with pytest.raises(DataError, match="nothing to compare on"):
+        run_parity(workbench.bundle, workbench.data, limit=0)
+
+
+def test_a_runtime_that_is_not_installed_is_skipped_unless_it_was_asked_for(workbench):
+    workbench.missing["openvino"] = MissingExtraError("no openvino", fix='pip install "edgedet[openvino]"')
+    report = run_parity(workbench.bundle, workbench.data)
+    assert {row.runtime for row in report.rows} == {"ort"}
+    assert [(one.runtime, one.precision) for one in report.skipped] == [
+        ("openvino", "fp32"),
+        ("openvino", "int8"),
+    ]
+    assert "pip install" in report.skipped[0].reason
+    with pytest.raises(MissingError, match="no openvino"):
+        run_parity(workbench.bundle, workbench.data, runtimes=["openvino"])
+
+
+def test_what_the_bundle_does_not_have_is_refused_when_asked_for(workbench):
+    with pytest.raises(UsageError, match="there is no runtime of that name"):
+        run_parity(workbench.bundle, workbench.data, runtimes=["onnx"])
+    with pytest.raises(UsageError, match="tflite"):
+        run_parity(workbench.bundle, workbench.data, runtimes=["tflite"])
+    with pytest.raises(UsageError, match="no fp16"):
+        run_parity(workbench.bundle, workbench.data, runtimes=["ort"], precisions=["fp16"])
+    with pytest.raises(UsageError, match="no such precision"):
+        run_parity(workbench.bundle, workbench.data, precisions=["int4"])
+
+
+def test_a_report_survives_its_file(workbench, tmp_path: Path):
+    report = run_parity(workbench.bundle, workbench.data, runtimes=["ort"])
+    report.save(tmp_path / "parity.json")
+    assert ParityReport.load(tmp_path / "parity.json") == report
+    (tmp_path / "parity.json").write_text('{"schema_version": 2}')
+    with pytest.raises(DataError, match="cannot read the parity report"):
+        ParityReport.load(tmp_path / "parity.json")
