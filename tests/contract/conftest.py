@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +17,8 @@ from edgedet.bundle import RUNTIME_OF_SUFFIX, Bundle, open_bundle
 from edgedet.errors import MissingError, UsageError
 from edgedet.preprocess import preprocess
 from edgedet.spec import DetectorSpec, InputSpec
+
+sys.path.insert(0, str(Path(__file__).parent))  # for tensorrt_stand_in
 
 if TYPE_CHECKING:
     from edgedet.boxes import Floats

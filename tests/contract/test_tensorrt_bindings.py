@@ -1,0 +1,314 @@
+"""The TensorRT files against NVIDIA's own Python classes: contract-tested, which is less than working.
+
+A recorded build and a recorded inference may use only attributes, argument names, argument kinds and enum members
+that the bindings have. No engine is built and no GPU is used.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import math
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+from tensorrt_stand_in import (
+    CannotLoadError,
+    ContractViolationError,
+    HostCuda,
+    Recording,
+    load_bindings,
+    overloads,
+    tensorrt_module,
+)
+
+from edgedet.embedded import plan_sidecar
+from edgedet.errors import BundleError, MissingDeviceError, VendorError
+from edgedet.spec import DetectorSpec, InputSpec, OutputSpec, SsdDecoder, SsdPriors
+
+STOOD_IN = ("Builder", "OnnxParser", "Runtime")
+
+SPEC = DetectorSpec(
+    name="contract",
+    input=InputSpec(size_hw=(8, 8)),
+    outputs=(
+        OutputSpec(name="box_offsets", shape=(1, 4, 4), role="box_offsets"),
+        OutputSpec(name="class_logits", shape=(1, 4, 2), role="class_logits"),
+    ),
+    decoder=SsdDecoder(
+        priors=SsdPriors(feature_maps_hw=((1, 1),), scales=(0.5, 0.9), aspect_ratios=((2.0,),))
+    ),
+    labels=("cell",),
+)
+TENSORS = {"images": (1, 3, 8, 8), "box_offsets": (1, 4, 4), "class_logits": (1, 4, 2)}
+
+
+@pytest.fixture(scope="session")
+def bindings(tmp_path_factory: pytest.TempPathFactory) -> ModuleType:
+    try:
+        return load_bindings(tmp_path_factory.mktemp("tensorrt"))
+    except CannotLoadError as exc:
+        pytest.skip(str(exc))
+
+
+@pytest.fixture
+def cuda(monkeypatch: pytest.MonkeyPatch) -> HostCuda:
+    package = pytest.importorskip("cuda.bindings", reason="cuda-bindings is not installed")
+    simulated = HostCuda(importlib.import_module("cuda.bindings.runtime"))
+    monkeypatch.setattr(package, "runtime", simulated)
+    return simulated
+
+
+@pytest.fixture
+def recording(bindings: ModuleType, monkeypatch: pytest.MonkeyPatch) -> Recording:
+    """A module `tensorrt` to import, and a record of what is used of it."""
+    recording = Recording(bindings, {"Builder.build_serialized_network": b"plan"})
+    monkeypatch.setitem(sys.modules, "tensorrt", tensorrt_module(recording, STOOD_IN))
+    return recording
+
+
+@pytest.fixture
+def engine(recording: Recording, cuda: HostCuda) -> dict[str, int]:
+    """Answers of an engine that doubles the sum of its input; returns the addresses that it was given."""
+    addresses: dict[str, int] = {}
+    trt = recording.bindings
+
+    def execute(stream: int) -> bool:
+        images, *outputs = (np.frombuffer(cuda.alive[addresses[name]], np.float32) for name in TENSORS)
+        for index, output in enumerate(outputs):
+            output[:] = 2 * images.sum() + index + np.arange(output.size)
+        return stream in cuda.alive
+
+    def remember(name: str, address: int) -> bool:
+        addresses[name] = address
+        return True
+
+    modes = trt.TensorIOMode
+    recording.answers |= {
+        "ICudaEngine.num_io_tensors": len(TENSORS),
+        "ICudaEngine.get_tensor_name": lambda index: list(TENSORS)[index],
+        "ICudaEngine.get_tensor_shape": lambda name: trt.Dims(TENSORS[name]),
+        "ICudaEngine.get_tensor_dtype": trt.DataType.FLOAT,
+        "ICudaEngine.get_tensor_mode": lambda name: modes.INPUT if name == "images" else modes.OUTPUT,
+        "IExecutionContext.set_tensor_address": remember,
+        "IExecutionContext.execute_async_v3": execute,
+    }
+    return addresses
+
+
+@pytest.fixture
+def plan(tmp_path: Path) -> Path:
+    path = tmp_path / "model.engine"
+    path.write_bytes(b"plan")
+    plan_sidecar(path).write_text(SPEC.to_json())
+    return path
+
+
+@pytest.fixture
+def runtime_class(recording: Recording, cuda: HostCuda) -> Iterator[Any]:
+    """The runtime, imported afresh against the stand-ins and forgotten afterwards."""
+    sys.modules.pop("edgedet_runtimes.trt", None)
+    try:
+        yield importlib.import_module("edgedet_runtimes.trt").TensorRtRuntime
+    finally:
+        sys.modules.pop("edgedet_runtimes.trt", None)
+
+
+def _build(tmp_path: Path, **options: Any) -> tuple[Path, ...]:
+    pytest.importorskip("onnx", reason="the export extra is not installed")
+    from edgedet_export.trt_engine import build_engine
+
+    return build_engine(tmp_path / "model.onnx", tmp_path / "model.engine", SPEC, **options)
+
+
+def test_a_build_uses_only_what_the_bindings_have(recording: Recording, tmp_path: Path) -> None:
+    engine, sidecar = _build(tmp_path, workspace_bytes=1 << 28)
+    assert engine.read_bytes() == b"plan"
+    assert DetectorSpec.from_json(sidecar.read_bytes(), source="sidecar") == SPEC
+    trt = recording.bindings
+    assert recording.names() == [
+        "Builder",
+        "Builder.create_network",
+        "OnnxParser",
+        "OnnxParser.parse_from_file",
+        "Builder.create_builder_config",
+        "IBuilderConfig.clear_flag",
+        "IBuilderConfig.set_memory_pool_limit",
+        "Builder.build_serialized_network",
+    ]
+    calls = dict(recording.calls)
+    assert calls["Builder.create_network"] == (1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED),)
+    assert calls["IBuilderConfig.clear_flag"] == (trt.BuilderFlag.TF32,)
+
+
+def test_what_the_onnx_parser_objects_to_is_passed_on(recording: Recording, tmp_path: Path) -> None:
+    recording.answers |= {
+        "OnnxParser.parse_from_file": False,
+        "OnnxParser.num_errors": 2,
+        "ParserError.desc": "no such operator",
+    }
+    with pytest.raises(BundleError, match="no such operator; no such operator"):
+        _build(tmp_path)
+
+
+def test_a_build_without_a_plan_leaves_nothing_behind(recording: Recording, tmp_path: Path) -> None:
+    recording.answers["Builder.build_serialized_network"] = None
+    with pytest.raises(VendorError, match="could not build"):
+        _build(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_machine_without_a_gpu_cannot_build(
+    bindings: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setitem(sys.modules, "tensorrt", bindings)  # whose libraries here give no builder
+    with pytest.raises(MissingDeviceError, match="nvidia-smi"):
+        _build(tmp_path)
+
+
+def test_an_inference_uses_only_what_the_bindings_have(
+    recording: Recording, engine: dict[str, int], cuda: HostCuda, runtime_class: Any, plan: Path
+) -> None:
+    images = np.random.default_rng(0).standard_normal(TENSORS["images"]).astype(np.float32)
+    with runtime_class(plan) as runtime:
+        assert (runtime.spec, runtime.version()) == (SPEC, recording.bindings.__version__)
+        first, second = runtime.run({"images": images}), runtime.run({"images": 2 * images})
+        assert len(cuda.alive) == len(TENSORS) + 1
+    assert cuda.alive == {}, "memory or a stream was not freed"
+    for outputs, total in ((first, images.sum()), (second, 2 * images.sum())):
+        for index, name in enumerate(("box_offsets", "class_logits")):
+            wanted = 2 * total + index + np.arange(math.prod(TENSORS[name])).reshape(TENSORS[name])
+            np.testing.assert_allclose(outputs[name], wanted, rtol=1e-4, atol=1e-4)
+    assert {"IExecutionContext.set_tensor_address", "IExecutionContext.execute_async_v3"} <= set(
+        recording.names()
+    )
+
+
+def test_a_plan_that_does_not_load_is_refused_with_the_logged_reason(
+    recording: Recording, engine: dict[str, int], cuda: HostCuda, runtime_class: Any, plan: Path
+) -> None:
+    def refuse(data: bytes) -> None:
+        ((_, (logger,)),) = [call for call in recording.calls if call[0] == "Runtime"]
+        logger.log(recording.bindings.ILogger.WARNING, "chatter")
+        logger.log(recording.bindings.ILogger.ERROR, "built by version 9")
+
+    recording.answers["Runtime.deserialize_cuda_engine"] = refuse
+    with pytest.raises(BundleError, match="built by version 9") as caught:
+        runtime_class(plan)
+    assert "chatter" not in str(caught.value)
+    assert cuda.alive == {}
+
+
+def test_an_engine_with_other_tensors_than_the_spec_is_refused_and_freed(
+    recording: Recording, engine: dict[str, int], cuda: HostCuda, runtime_class: Any, plan: Path
+) -> None:
+    recording.answers["ICudaEngine.get_tensor_dtype"] = recording.bindings.DataType.HALF
+    with pytest.raises(BundleError, match="float16"):
+        runtime_class(plan)
+    assert cuda.alive == {}
+
+
+def test_memory_that_runs_out_is_an_error_of_ours_and_nothing_leaks(
+    engine: dict[str, int], cuda: HostCuda, runtime_class: Any, plan: Path
+) -> None:
+    cuda.failing = {"cudaMalloc"}
+    with pytest.raises(VendorError, match="cudaErrorMemoryAllocation"):
+        runtime_class(plan)
+    assert cuda.alive == {}
+
+
+def test_an_inference_that_fails_is_a_vendor_error(
+    recording: Recording, engine: dict[str, int], runtime_class: Any, plan: Path
+) -> None:
+    recording.answers["IExecutionContext.execute_async_v3"] = False
+    with runtime_class(plan) as runtime, pytest.raises(VendorError, match="execute_async_v3"):
+        runtime.run({"images": np.zeros(TENSORS["images"], np.float32)})
+
+
+def test_a_machine_without_a_gpu_is_told_what_is_missing(
+    engine: dict[str, int], cuda: HostCuda, runtime_class: Any, plan: Path
+) -> None:
+    cuda.failing = {"cudaGetDeviceCount"}
+    with pytest.raises(MissingDeviceError, match="nvidia-smi"):
+        runtime_class(plan)
+
+
+def test_a_plan_without_its_spec_beside_it_is_refused(runtime_class: Any, plan: Path) -> None:
+    plan_sidecar(plan).unlink()
+    with pytest.raises(BundleError, match="without a detector spec"):
+        runtime_class(plan)
+
+
+def test_the_log_can_be_called_as_tensorrt_calls_it(bindings: ModuleType, runtime_class: Any) -> None:
+    log = inspect.getmodule(runtime_class)._ErrorLog.log
+    ((signature),) = overloads(bindings.ILogger.log)
+    assert list(inspect.signature(log).parameters) == ["self", *signature.parameters]
+
+
+def _builder(trt: Any) -> Any:
+    return trt.Builder(trt.Logger(trt.Logger.ERROR))
+
+
+def _config(trt: Any) -> Any:
+    return _builder(trt).create_builder_config()
+
+
+def _network(trt: Any) -> Any:
+    return _builder(trt).create_network(1)
+
+
+def _engine(trt: Any) -> Any:
+    return trt.Runtime(trt.Logger()).deserialize_cuda_engine(b"plan")
+
+
+@pytest.mark.parametrize(
+    "misuse",
+    [
+        pytest.param(lambda trt: _builder(trt).max_workspace_size, id="attribute of TensorRT 7"),
+        pytest.param(
+            lambda trt: setattr(_config(trt), "max_workspace_size", 1), id="attribute of TensorRT 8"
+        ),
+        pytest.param(lambda trt: setattr(_config(trt), "int8_calibrator", None), id="calibrator"),
+        pytest.param(lambda trt: _config(trt).set_flag(trt.BuilderFlag.INT8), id="INT8 flag"),
+        pytest.param(lambda trt: _config(trt).set_flag(trt.BuilderFlag.FP16), id="FP16 flag"),
+        pytest.param(lambda trt: _config(trt).set_flag(1), id="number for an enum"),
+        pytest.param(lambda trt: _config(trt).set_flag(trt.MemoryPoolType.WORKSPACE), id="another enum"),
+        pytest.param(lambda trt: trt.IInt8EntropyCalibrator2, id="calibrator class"),
+        pytest.param(lambda trt: trt.Builder(), id="missing argument"),
+        pytest.param(lambda trt: trt.Builder(None), id="None for a logger"),
+        pytest.param(lambda trt: trt.OnnxParser(_config(trt), trt.Logger()), id="config for a network"),
+        pytest.param(lambda trt: _builder(trt).build_engine(_network(trt), _config(trt)), id="method of old"),
+        pytest.param(lambda trt: _builder(trt).create_network(1, 2), id="argument too many"),
+        pytest.param(lambda trt: _builder(trt).create_network(flag=1), id="wrong argument name"),
+        pytest.param(lambda trt: _builder(trt).create_network(1, flags=1), id="argument given twice"),
+        pytest.param(lambda trt: _engine(trt).get_binding_name(0), id="bindings by index"),
+        pytest.param(
+            lambda trt: _engine(trt).create_execution_context().execute_async_v2([], 0), id="execute_v2"
+        ),
+        pytest.param(
+            lambda trt: _engine(trt).create_execution_context().set_tensor_address("images", "0x10"),
+            id="text for an address",
+        ),
+    ],
+)
+def test_the_guard_sees_what_the_bindings_do_not_have(recording: Recording, misuse: Any) -> None:
+    with pytest.raises((ContractViolationError, AttributeError)):
+        misuse(sys.modules["tensorrt"])
+
+
+@pytest.mark.parametrize(
+    "misuse",
+    [
+        pytest.param(lambda cudart: cudart.cudaMallocEverything, id="no such call"),
+        pytest.param(lambda cudart: cudart.cudaMemcpyAsync(1, 2, 3), id="arguments missing"),
+        pytest.param(lambda cudart: cudart.cudaMalloc(bytes=3), id="wrong argument name"),
+    ],
+)
+def test_the_guard_sees_what_the_cuda_bindings_do_not_have(cuda: HostCuda, misuse: Any) -> None:
+    with pytest.raises((ContractViolationError, TypeError)):
+        misuse(cuda)
