@@ -1,7 +1,7 @@
 """Boxes and what is computed from them alone.
 
-The convention of the whole project: `boxes_xyxy` is float32 `[n, 4]` in pixels of the original image, x to the right, y
-down, half-open (a box of one pixel at the origin is 0, 0, 1, 1), so that width = x2 - x1.
+The convention of the whole project: `boxes_xyxy` is float32 `[n, 4]` in pixels of the original image, x to
+the right, y down, half-open (a box of one pixel at the origin is 0, 0, 1, 1), so that width = x2 - x1.
 """
 
 from __future__ import annotations
@@ -12,8 +12,11 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float32]
 Ints = NDArray[np.int64]
 
-# Candidates are compared in blocks of this many, so that memory is bounded by block x kept and the work stays in numpy.
-_NMS_BLOCK = 512
+# Candidates are compared in blocks of this many: the matrices of a block fit a core's cache, and memory does
+# not grow with the square of the candidates.
+_NMS_BLOCK = 256
+# Keeps 0 / 0 of two empty boxes from being NaN.
+_SMALLEST_UNION = np.finfo(np.float32).tiny
 
 
 def area(boxes_xyxy: Floats) -> Floats:
@@ -22,13 +25,23 @@ def area(boxes_xyxy: Floats) -> Floats:
 
 
 def iou(a_xyxy: Floats, b_xyxy: Floats) -> Floats:
-    """Intersection over union of every box of `a` with every box of `b`, `[len(a), len(b)]`; 0 for empty boxes."""
-    top_left = np.maximum(a_xyxy[:, None, :2], b_xyxy[None, :, :2])
-    bottom_right = np.minimum(a_xyxy[:, None, 2:], b_xyxy[None, :, 2:])
-    sides = np.maximum(bottom_right - top_left, 0)
-    intersection = sides[..., 0] * sides[..., 1]
-    union = area(a_xyxy)[:, None] + area(b_xyxy)[None, :] - intersection
-    return np.divide(intersection, union, out=np.zeros_like(intersection), where=union > 0)
+    """Intersection over union of every box of `a` with every box of `b`, `[len(a), len(b)]`."""
+    # Whole columns, contiguous, and buffers that are used again: several times as fast as arrays [n, m, 2].
+    ax1, ay1, ax2, ay2 = np.ascontiguousarray(a_xyxy.T)[:, :, None]
+    bx1, by1, bx2, by2 = np.ascontiguousarray(b_xyxy.T)[:, None, :]
+    overlap = np.minimum(ax2, bx2)
+    scratch = np.maximum(ax1, bx1)
+    overlap -= scratch
+    np.maximum(overlap, 0, out=overlap)
+    height = np.minimum(ay2, by2)
+    height -= np.maximum(ay1, by1, out=scratch)
+    np.maximum(height, 0, out=height)
+    overlap *= height
+    union = np.add(area(a_xyxy)[:, None], area(b_xyxy)[None, :], out=scratch)
+    union -= overlap
+    np.maximum(union, _SMALLEST_UNION, out=union)
+    overlap /= union
+    return np.asarray(overlap)
 
 
 def clip(boxes_xyxy: Floats, size_hw: tuple[int, int]) -> Floats:
@@ -49,34 +62,62 @@ def xyxy_to_cxcywh(boxes_xyxy: Floats) -> Floats:
     return np.concatenate([boxes_xyxy[:, :2] + size * 0.5, size], axis=1)
 
 
-def nms(boxes_xyxy: Floats, scores: Floats, class_ids: Ints, iou_threshold: float) -> Ints:
+def nms(
+    boxes_xyxy: Floats, scores: Floats, class_ids: Ints, iou_threshold: float, limit: int | None = None
+) -> Ints:
     """Greedy non-maximum suppression, each class for itself.
 
-    A box goes when its IoU with a kept box of its class is above the threshold. Equal scores keep their order. The result
-    is that of torchvision's `batched_nms`.
+    A box goes when its IoU with a kept box of its class is above the threshold. Equal scores keep their
+    order. The result is that of torchvision's `nms` on every class.
+
+    Args:
+        boxes_xyxy: `[n, 4]`.
+        scores: `[n]`.
+        class_ids: `[n]`.
+        iou_threshold: Highest IoU, inclusive, of two boxes of one class that both stay.
+        limit: Stop after so many; those are the first of what would stay.
 
     Returns:
         Indices `[k]` of the boxes that stay, by descending score.
     """
     order = np.argsort(-scores, kind="stable")
     boxes, classes = boxes_xyxy[order], class_ids[order]
+    threshold = _float32_at_most(iou_threshold)
+    limit = len(order) if limit is None else limit
     kept = np.empty(0, np.int64)
     for start in range(0, len(order), _NMS_BLOCK):
+        if len(kept) >= limit:
+            break
         block = np.arange(start, min(start + _NMS_BLOCK, len(order)))
         if len(kept):
-            overlaps = iou(boxes[block], boxes[kept]) > iou_threshold
-            overlaps &= classes[block, None] == classes[None, kept]
-            block = block[~overlaps.any(axis=1)]
-        kept = np.concatenate([kept, block[_survivors(boxes[block], classes[block], iou_threshold)]])
-    return np.asarray(order[kept], np.int64)
+            hit = _suppresses(boxes[kept], classes[kept], boxes[block], classes[block], threshold)
+            block = block[~hit.any(axis=0)]
+        hit = _suppresses(boxes[block], classes[block], boxes[block], classes[block], threshold)
+        kept = np.concatenate([kept, block[_greedy(hit)]])
+    return np.asarray(order[kept[:limit]], np.int64)
 
 
-def _survivors(boxes_xyxy: Floats, class_ids: Ints, iou_threshold: float) -> Ints:
-    """Greedy suppression among boxes that are already in order of score."""
-    suppresses = iou(boxes_xyxy, boxes_xyxy) > iou_threshold
-    suppresses &= class_ids[:, None] == class_ids[None, :]
-    alive = np.ones(len(boxes_xyxy), bool)
-    for index in range(len(boxes_xyxy)):
-        if alive[index]:
-            alive[index + 1 :] &= ~suppresses[index, index + 1 :]
-    return np.flatnonzero(alive)
+def _suppresses(
+    boxes_xyxy: Floats, class_ids: Ints, other_xyxy: Floats, other_ids: Ints, threshold: np.float32
+) -> NDArray[np.bool_]:
+    """Whether each box would suppress each other box, `[n, m]`."""
+    result = iou(boxes_xyxy, other_xyxy) > threshold
+    result &= class_ids[:, None] == other_ids
+    return result
+
+
+def _greedy(suppresses: NDArray[np.bool_]) -> Ints:
+    """Which of boxes in order of score stay, given which suppresses which."""
+    gone = np.zeros(len(suppresses), bool)
+    kept = []
+    for index, row in enumerate(suppresses):
+        if not gone[index]:
+            kept.append(index)
+            gone |= row
+    return np.array(kept, np.int64)
+
+
+def _float32_at_most(threshold: float) -> np.float32:
+    """The largest float32 that is not above: x > it is x > threshold for every float32 x."""
+    nearest = np.float32(threshold)
+    return nearest if float(nearest) <= threshold else np.nextafter(nearest, np.float32(-np.inf))

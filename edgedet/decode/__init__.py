@@ -24,7 +24,7 @@ _MAX_CANDIDATES = 10_000
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Candidates:
-    """What a head proposes before suppression: boxes `[n, 4]` in pixels of the image, scores and classes `[n]`."""
+    """What a head proposes: boxes `[n, 4]` in pixels of the image, scores and classes `[n]`."""
 
     boxes_xyxy: Floats
     scores: Floats
@@ -55,8 +55,8 @@ def suppress(
     if len(scores) > _MAX_CANDIDATES:
         best = np.argsort(-scores, kind="stable")[:_MAX_CANDIDATES]
         boxes, scores, class_ids = boxes[best], scores[best], class_ids[best]
-    keep = nms(boxes, scores, class_ids, spec.iou_threshold if iou_threshold is None else iou_threshold)
-    keep = keep[: spec.max_detections if limit is None else limit]
+    threshold = spec.iou_threshold if iou_threshold is None else iou_threshold
+    keep = nms(boxes, scores, class_ids, threshold, spec.max_detections if limit is None else limit)
     return Detections(boxes[keep], scores[keep], class_ids[keep])
 
 

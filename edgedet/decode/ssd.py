@@ -15,6 +15,8 @@ import numpy as np
 from edgedet.boxes import Floats, Ints, cxcywh_to_xyxy
 from edgedet.spec import DetectorSpec, SsdPriors
 
+# Rounding of the softmax must not lose a candidate in the comparison that comes before it.
+_MARGIN_SLACK = 1e-3
 # exp() of a size offset is capped as in the reference implementations: a box is at most 62.5 times its prior.
 _MAX_LOG_RATIO = math.log(1000 / 16)
 
@@ -33,23 +35,23 @@ def priors_cxcywh(priors: SsdPriors, size_hw: tuple[int, int]) -> Floats:
         for ratio in priors.aspect_ratios[index]:
             root = math.sqrt(ratio)
             sides += [(scale * root, scale / root), (scale / root, scale * root)]
-        cy, cx = np.meshgrid((np.arange(rows) + 0.5) / rows, (np.arange(columns) + 0.5) / columns, indexing="ij")
         block = np.empty((rows, columns, len(sides), 4))
-        block[..., 0], block[..., 1] = cx[..., None], cy[..., None]
-        block[..., 2:] = np.array(sides)
+        block[..., 0] = (np.arange(columns)[None, :, None] + 0.5) / columns
+        block[..., 1] = (np.arange(rows)[:, None, None] + 0.5) / rows
+        block[..., 2:] = sides
         blocks.append(block.reshape(-1, 4))
     result = np.concatenate(blocks)
     if priors.clip:
-        corners = np.concatenate([result[:, :2] - result[:, 2:] / 2, result[:, :2] + result[:, 2:] / 2], axis=1)
-        corners = corners.clip(0, 1)
-        result = np.concatenate([(corners[:, :2] + corners[:, 2:]) / 2, corners[:, 2:] - corners[:, :2]], axis=1)
-    result = (result * side_hw[[1, 0, 1, 0]]).astype(np.float32)
-    result.setflags(write=False)
-    return result
+        low = (result[:, :2] - result[:, 2:] / 2).clip(0, 1)
+        high = (result[:, :2] + result[:, 2:] / 2).clip(0, 1)
+        result = np.concatenate([(low + high) / 2, high - low], axis=1)
+    pixels = (result * side_hw[[1, 0, 1, 0]]).astype(np.float32)
+    pixels.setflags(write=False)
+    return pixels
 
 
 def decode_offsets(offsets: Floats, priors: Floats, variances: tuple[float, float]) -> Floats:
-    """Offsets `[n, 4]` against priors `[n, 4]` (centre and size), as corners in pixels of the input tensor."""
+    """Offsets `[n, 4]` against priors `[n, 4]` (centre and size), as corners in pixels of the tensor."""
     centre = priors[:, :2] + offsets[:, :2] * np.float32(variances[0]) * priors[:, 2:]
     size = priors[:, 2:] * np.exp(np.minimum(offsets[:, 2:] * np.float32(variances[1]), _MAX_LOG_RATIO))
     return cxcywh_to_xyxy(np.concatenate([centre, size], axis=1))
@@ -65,16 +67,30 @@ def encode_offsets(boxes_cxcywh: Floats, priors: Floats, variances: tuple[float,
 def candidates(
     outputs: Mapping[str, Floats], spec: DetectorSpec, score_threshold: float
 ) -> tuple[Floats, Floats, Ints]:
-    """Boxes in pixels of the input tensor, scores and class ids of every (prior, class) above the threshold."""
+    """Boxes in pixels of the input tensor, scores and class ids of every (prior, class) above the threshold.
+
+    What is not a number is not above it; a box that is not finite is left to the caller.
+    """
     logits = outputs[spec.output("class_logits").name][0]
     offsets = outputs[spec.output("box_offsets").name][0]
-    threshold = min(max(score_threshold, 1e-6), 1 - 1e-6)
-    margin = np.float32(math.log(threshold / (1 - threshold)) - 1e-3)
-    rows = np.flatnonzero(logits[:, 1:].max(axis=1) > logits[:, 0] + margin)
-    exponents = logits[rows]
-    exponents = np.exp(exponents - exponents.max(axis=1, keepdims=True))
-    scores = exponents[:, 1:] / exponents.sum(axis=1, keepdims=True)
-    hit, class_ids = np.nonzero(scores > score_threshold)
-    priors = priors_cxcywh(spec.decoder.priors, spec.input.size_hw)
-    boxes = decode_offsets(offsets[rows], priors[rows], spec.decoder.variances)
-    return boxes[hit], scores[hit, class_ids], class_ids.astype(np.int64)
+    with np.errstate(invalid="ignore", over="ignore"):  # of infinite and NaN outputs
+        # The difference of logits that are near each other is exact, whatever their size.
+        worthy = logits[:, 1:] - logits[:, :1] > _least_margin(score_threshold)
+        rows, class_ids = np.divmod(np.flatnonzero(worthy), worthy.shape[1])
+        exponents = logits[rows]
+        exponents = np.exp(exponents - exponents.max(axis=1, keepdims=True))
+        scores = exponents[np.arange(len(rows)), class_ids + 1] / exponents.sum(axis=1)
+        hit = scores > score_threshold
+        rows, class_ids, scores = rows[hit], class_ids[hit], scores[hit]
+        priors = priors_cxcywh(spec.decoder.priors, spec.input.size_hw)
+        boxes = decode_offsets(offsets[rows], priors[rows], spec.decoder.variances)
+    return boxes, scores, class_ids
+
+
+def _least_margin(score_threshold: float) -> float:
+    """What a class's logit is above the background's, at least, where its score is above the threshold."""
+    if score_threshold <= 0:
+        return -math.inf
+    if score_threshold >= 1:
+        return math.inf
+    return math.log(score_threshold / (1 - score_threshold)) - _MARGIN_SLACK
