@@ -1,0 +1,133 @@
+"""The configuration of a training run: one TOML file, every key of which is checked."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field, ValidationError
+
+from edgedet.errors import ConfigError
+from edgedet.models.config import DetectorConfig
+from edgedet.spec import Value
+
+Fraction = Annotated[float, Field(ge=0, le=1)]
+Positive = Annotated[float, Field(gt=0)]
+
+
+class DataConfig(Value):
+    """Where the images are and which parts of them are used.
+
+    Attributes:
+        path: What `edgedet.data.open_dataset` opens; usually given on the command line instead.
+        train: Split to train on; `a+b` joins two.
+        evaluate: Split to measure on during and after training; none when empty.
+        cache: Keep decoded images in memory.
+    """
+
+    path: str = ""
+    train: str = "train"
+    evaluate: str = "val"
+    cache: bool = True
+
+
+class OptimizerConfig(Value):
+    """AdamW (Loshchilov and Hutter, ICLR 2019) with linear warm-up and a cosine to zero.
+
+    Attributes:
+        learning_rate: After the warm-up.
+        weight_decay: Of convolution weights; normalisation and biases have none.
+        warmup_epochs: Linear from zero.
+        clip_norm: Longest gradient.
+    """
+
+    learning_rate: Positive = 1e-3
+    weight_decay: Annotated[float, Field(ge=0)] = 0.01
+    warmup_epochs: Annotated[float, Field(ge=0)] = 1.0
+    clip_norm: Positive = 10.0
+
+
+class AugmentationConfig(Value):
+    """Random changes of training images; probabilities, and ranges as ratios.
+
+    Attributes:
+        photometric: Probability of the colour jitter.
+        brightness: And `contrast`, `saturation`, `hue`: strengths as in torchvision's `ColorJitter`.
+        zoom_out: Probability of shrinking the image into a larger canvas, up to `zoom_out_max` times.
+        iou_crop: Probability of SSD's crop with a minimum IoU (section 2.2), of `crop_scale` of each side.
+        horizontal_flip: Probability.
+        vertical_flip: Probability, for images without an up, such as from a microscope.
+    """
+
+    photometric: Fraction = 0.5
+    brightness: Fraction = 0.2
+    contrast: Fraction = 0.3
+    saturation: Fraction = 0.3
+    hue: Annotated[float, Field(ge=0, le=0.5)] = 0.03
+    zoom_out: Fraction = 0.5
+    zoom_out_max: Annotated[float, Field(ge=1, le=8)] = 2.0
+    iou_crop: Fraction = 0.5
+    crop_scale: tuple[Fraction, Fraction] = (0.3, 1.0)
+    horizontal_flip: Fraction = 0.5
+    vertical_flip: Fraction = 0.0
+
+
+class TrainConfig(Value):
+    """Everything that fixes a training run, but for where its data are.
+
+    Attributes:
+        batch_size: Images of one process and step.
+        workers: Processes that prepare images; 0 does it in between.
+        amp: bfloat16 where the device has it in hardware.
+        ema_decay: Of the moving average of the weights, which is what is evaluated and saved.
+        freeze_norm: Keep the statistics of batch normalisation as they are loaded.
+        evaluate_every: Epochs between evaluations.
+        weights: What to start from; usually given on the command line instead. "pretrained" lets timm
+            fetch the backbone's ImageNet weights.
+    """
+
+    detector: DetectorConfig
+    data: DataConfig = DataConfig()
+    optimizer: OptimizerConfig = OptimizerConfig()
+    augmentation: AugmentationConfig = AugmentationConfig()
+    seed: Annotated[int, Field(ge=0)] = 0
+    epochs: Annotated[int, Field(gt=0)] = 60
+    batch_size: Annotated[int, Field(gt=0)] = 8
+    workers: Annotated[int, Field(ge=0)] = 0
+    amp: bool = True
+    ema_decay: Annotated[float, Field(ge=0, lt=1)] = 0.998
+    freeze_norm: bool = False
+    evaluate_every: Annotated[int, Field(gt=0)] = 10
+    weights: str = ""
+
+
+def read_train_config(path: Path) -> TrainConfig:
+    """Read a training configuration.
+
+    Raises:
+        ConfigError: The file cannot be read, is no TOML, or a key is missing, unknown or has a wrong value.
+    """
+    try:
+        document = tomllib.loads(path.read_text("utf-8"))
+    except OSError as exc:
+        raise ConfigError(
+            f"cannot read {path}",
+            got=exc.strerror or str(exc),
+            expected="a TOML file",
+            fix="check the path; configs/ has examples",
+        ) from exc
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as exc:
+        raise ConfigError(
+            f"{path} is no TOML", got=str(exc), expected="TOML 1.0 in UTF-8", fix="correct that line"
+        ) from exc
+    try:
+        return TrainConfig.model_validate(document)
+    except ValidationError as exc:
+        problems = [f"{'.'.join(map(str, e['loc'])) or 'the file'}: {e['msg']}" for e in exc.errors()]
+        raise ConfigError(
+            f"{path} is not a training configuration",
+            got="; ".join(problems[:5]),
+            expected="the keys of edgedet.training.config.TrainConfig",
+            fix="correct the keys named above; configs/ has examples",
+        ) from exc

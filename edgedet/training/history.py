@@ -1,0 +1,70 @@
+"""What a run reports of each epoch: a value, a CSV file and a plot."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Sequence
+from pathlib import Path
+
+from edgedet.files import write_atomically
+from edgedet.spec import Value
+
+
+class EpochRecord(Value):
+    """One epoch.
+
+    Attributes:
+        epoch: Counted from 1.
+        loss: Mean of the steps; `box_loss` and `class_loss` are its terms.
+        learning_rate: Of the last step.
+        seconds: Of training, without evaluation.
+        map: COCO mAP of the averaged weights, 0..1, where it was measured; `map50` at IoU 0.5.
+    """
+
+    epoch: int
+    loss: float
+    box_loss: float
+    class_loss: float
+    learning_rate: float
+    seconds: float
+    map: float | None = None
+    map50: float | None = None
+
+    def __str__(self) -> str:
+        text = f"epoch {self.epoch}: loss {self.loss:.3f}"
+        text += f" (boxes {self.box_loss:.3f}, classes {self.class_loss:.3f})"
+        text += f", learning rate {self.learning_rate:.2e}, {self.seconds:.1f} s"
+        if self.map is not None and self.map50 is not None:
+            text += f", mAP {self.map:.4f}, mAP50 {self.map50:.4f}"
+        return text
+
+
+def write_log(path: Path, history: Sequence[EpochRecord]) -> None:
+    """Write all epochs as CSV, one line each."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(EpochRecord.model_fields), lineterminator="\n")
+    writer.writeheader()
+    for record in history:
+        writer.writerow(record.model_dump())
+    write_atomically(path, text.getvalue())
+
+
+def write_plot(path: Path, history: Sequence[EpochRecord]) -> None:
+    """Draw loss and mAP over the epochs as PNG."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7, 4), layout="constrained")
+    axes = figure.add_subplot()
+    epochs = [record.epoch for record in history]
+    axes.plot(epochs, [record.loss for record in history], color="tab:blue", label="loss")
+    axes.set(xlabel="epoch", ylabel="loss", yscale="log")
+    measured = [(record.epoch, record.map) for record in history if record.map is not None]
+    if measured:
+        right = axes.twinx()
+        right.plot(*zip(*measured, strict=True), "o-", color="tab:orange", label="mAP")
+        right.set(ylabel="mAP", ylim=(0, 1))
+        figure.legend(loc="outside upper right", ncols=2)
+    data = io.BytesIO()
+    figure.savefig(data, format="png", dpi=120)
+    write_atomically(path, data.getvalue())

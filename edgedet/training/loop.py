@@ -1,0 +1,133 @@
+"""One epoch of training, and what it keeps between epochs."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from edgedet.errors import TrainingError
+from edgedet.models.detector import Detector
+from edgedet.training.config import OptimizerConfig, TrainConfig
+from edgedet.training.dataset import Batch
+from edgedet.training.distributed import Group
+from edgedet.training.ema import MovingAverage
+from edgedet.training.history import EpochRecord
+from edgedet.training.losses import multibox_loss
+from edgedet.training.schedule import warmup_cosine
+
+
+class Trainer:
+    """A detector with its optimizer and moving average.
+
+    Args:
+        detector: What to train, on the group's device.
+        config: Of the run.
+        steps_per_epoch: For the learning rate.
+        group: The processes that train together.
+    """
+
+    def __init__(self, detector: Detector, config: TrainConfig, steps_per_epoch: int, group: Group) -> None:
+        # Convolutions of narrow layers are 1.2 to 1.5 times as fast in this layout, on CPUs and GPUs.
+        self.detector = detector.to(memory_format=torch.channels_last)
+        self.optimizer = make_optimizer(detector, config.optimizer)
+        self.average = MovingAverage(detector, config.ema_decay)
+        self._config, self._group = config, group
+        self._steps_per_epoch = steps_per_epoch
+        self._model: nn.Module = detector
+        if group.size > 1:
+            if group.device.type == "cuda":
+                self._model = nn.SyncBatchNorm.convert_sync_batchnorm(self._model)  # type: ignore[no-untyped-call]
+            self._model = DistributedDataParallel(self._model, broadcast_buffers=not config.freeze_norm)
+        self._amp = config.amp and has_bfloat16(group.device)
+
+    def run_epoch(self, epoch: int, batches: Iterable[Batch]) -> EpochRecord:
+        """Train one epoch, counted from 0.
+
+        Raises:
+            TrainingError: The loss is not finite.
+        """
+        self._model.train()
+        if self._config.freeze_norm:
+            freeze_norm(self._model)
+        torch.manual_seed(self._config.seed + epoch)
+        started, sums, steps = time.perf_counter(), torch.zeros(2), 0
+        step = epoch * self._steps_per_epoch
+        for batch in batches:
+            rate = self._set_learning_rate(step)
+            losses = self._step(batch.to(self._group.device))
+            if not torch.isfinite(losses).all():
+                raise TrainingError(
+                    f"the loss is not finite in epoch {epoch + 1}, step {step}",
+                    got=f"boxes {losses[0]:g}, classes {losses[1]:g} at a learning rate of {rate:.2e}",
+                    expected="finite numbers",
+                    fix="lower optimizer.learning_rate or optimizer.clip_norm, then go on with --resume",
+                )
+            self.average.update(self.detector, step)
+            sums += losses
+            steps += 1
+            step += 1
+        box_loss, class_loss = (sums / max(steps, 1)).tolist()
+        return EpochRecord(
+            epoch=epoch + 1,
+            loss=box_loss + class_loss,
+            box_loss=box_loss,
+            class_loss=class_loss,
+            learning_rate=rate,
+            seconds=round(time.perf_counter() - started, 2),
+        )
+
+    def _step(self, batch: Batch) -> Tensor:
+        """One step; returns the box and the class loss over all processes, `[2]` on the CPU."""
+        with torch.autocast(self._group.device.type, torch.bfloat16, enabled=self._amp):
+            offsets, logits = self._model(batch.images.contiguous(memory_format=torch.channels_last))
+        sums = multibox_loss(offsets, logits, batch.offsets, batch.labels)
+        positives = self._group.total(sums.positives).clamp(min=1)
+        loss = (sums.boxes + sums.classes) / positives
+        self.optimizer.zero_grad(set_to_none=True)
+        # Gradients are averaged over the processes, while the positives already are those of all.
+        (loss * self._group.size).backward()  # type: ignore[no-untyped-call]
+        nn.utils.clip_grad_norm_(self.detector.parameters(), self._config.optimizer.clip_norm)
+        losses = self._group.total(torch.stack([sums.boxes, sums.classes]).detach()) / positives
+        losses = losses.cpu()
+        if torch.isfinite(losses).all():
+            self.optimizer.step()
+        return losses
+
+    def _set_learning_rate(self, step: int) -> float:
+        optimizer, per_epoch = self._config.optimizer, self._steps_per_epoch
+        warmup = math.ceil(optimizer.warmup_epochs * per_epoch)
+        rate = optimizer.learning_rate * warmup_cosine(step, self._config.epochs * per_epoch, warmup)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        return rate
+
+
+def has_bfloat16(device: torch.device) -> bool:
+    """Whether the device multiplies bfloat16 in hardware; elsewhere it is slower than float32."""
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    features = torch.cpu.get_capabilities()
+    return any(features.get(name) for name in ("avx512_bf16", "amx_bf16", "bf16"))
+
+
+def make_optimizer(module: nn.Module, config: OptimizerConfig) -> torch.optim.Optimizer:
+    """AdamW with weight decay on convolution weights only (Bag of Tricks, CVPR 2019, section 3.1)."""
+    decayed = [p for p in module.parameters() if p.ndim > 1]
+    plain = [p for p in module.parameters() if p.ndim <= 1]
+    groups = [
+        {"params": decayed, "weight_decay": config.weight_decay},
+        {"params": plain, "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW(groups, lr=config.learning_rate)
+
+
+def freeze_norm(module: nn.Module) -> None:
+    """Use the stored statistics of batch normalisation instead of the batch's."""
+    for child in module.modules():
+        if isinstance(child, nn.modules.batchnorm._BatchNorm):
+            child.eval()

@@ -1,0 +1,230 @@
+"""A whole training run: configuration and data in, a checkpoint out.
+
+The entry point is `train(config_path, data=None, output=None, *, weights=None, resume=False, track=silent,
+report=None)`. Run it with `edgedet train CONFIG.toml --data DIR --output DIR`, or in several processes with
+`torchrun --nproc-per-node N -m edgedet train CONFIG.toml --data DIR --output DIR`.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import shlex
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from edgedet.data import Dataset, open_dataset
+from edgedet.errors import UsageError
+from edgedet.evaluate import AccuracyReport
+from edgedet.files import write_atomically
+from edgedet.models.checkpoint import CheckpointInfo, load_state, save_checkpoint
+from edgedet.models.detector import Detector, build_detector
+from edgedet.models.initial import load_initial_weights
+from edgedet.progress import Track, silent
+from edgedet.training.config import TrainConfig, read_train_config
+from edgedet.training.dataset import TrainingSamples, batch_indices, loader
+from edgedet.training.distributed import Group, process_group
+from edgedet.training.evaluation import evaluate_detector
+from edgedet.training.history import EpochRecord, write_log, write_plot
+from edgedet.training.loop import Trainer
+from edgedet.training.state import STATE_FILE, RunState
+from edgedet.training.state import load_state as load_run
+from edgedet.training.state import save_state as save_run
+
+# Enough for the statistics of a layer: each image gives thousands of positions.
+_STATISTICS_IMAGES = 32
+_TOOLS = ("edgedet", "torch", "torchvision", "timm")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TrainingResult:
+    """What a run made.
+
+    Attributes:
+        checkpoint: The averaged weights, `NAME.safetensors`.
+        history: All epochs.
+        accuracy: Of the checkpoint on the evaluation split, if there is one.
+    """
+
+    checkpoint: Path
+    history: tuple[EpochRecord, ...]
+    accuracy: AccuracyReport | None
+
+
+def train(
+    config_path: Path,
+    data: Path | str | None = None,
+    output: Path | None = None,
+    *,
+    weights: Path | str | None = None,
+    resume: bool = False,
+    track: Track = silent,
+    report: Callable[[EpochRecord], None] | None = None,
+) -> TrainingResult:
+    """Train a detector.
+
+    Args:
+        config_path: TOML of `TrainConfig`.
+        data: Data set; by default the configuration's `data.path`.
+        output: Folder for `NAME.safetensors`, `config.toml`, `log.csv`, `plot.png` and the state to resume
+            from; by default `runs/NAME`.
+        weights: What to start from; by default the configuration's `weights`.
+        resume: Go on with the run in `output`. An interrupted run loses the epoch that it was in.
+        track: Wraps the steps of each epoch.
+        report: Called after each epoch, in the first process only.
+
+    Raises:
+        ConfigError: The configuration is wrong.
+        DataError: The data set cannot be read.
+        CheckpointError: The weights to start from do not fit.
+        UsageError: There is no data set, `output` holds another run, or there is nothing to resume.
+        TrainingError: The loss is not finite.
+    """
+    config = read_train_config(config_path)
+    path = str(data or config.data.path)
+    if not path:
+        raise UsageError(
+            "no data to train on",
+            got="neither --data nor data.path in the configuration",
+            expected="a data set",
+            fix="pass --data DIR",
+        )
+    folder = output or Path("runs") / config.detector.name
+    if not resume and (folder / STATE_FILE).exists():
+        raise UsageError(
+            f"{folder} holds another run",
+            got=f"a file {STATE_FILE}",
+            expected="a new or empty folder",
+            fix="pass --resume to go on with it, or choose another --output",
+        )
+    with process_group() as group:
+        run = _Run(config, path, folder, group, track if group.is_first else silent)
+        if group.is_first:
+            write_atomically(folder / "config.toml", config_path.read_text("utf-8"))
+        done = run.resume() if resume else run.start(str(weights or config.weights))
+        return run.finish(run.epochs(done, report or (lambda _: None)))
+
+
+def _command(arguments: Sequence[str]) -> str:
+    """The command line, without the folders of this machine."""
+    shown = [Path(word).name if Path(word).is_absolute() else word for word in arguments if word != "train"]
+    return shlex.join(["edgedet", "train", *shown])
+
+
+class _Run:
+    """The state of a run between its epochs."""
+
+    def __init__(self, config: TrainConfig, data: str, folder: Path, group: Group, track: Track) -> None:
+        torch.manual_seed(config.seed)
+        self.config, self.folder, self.group, self.track = config, folder, group, track
+        labels = config.detector.labels
+        self.dataset: Dataset = open_dataset(data, config.data.train or None, labels=labels)
+        self.evaluation = (
+            open_dataset(data, config.data.evaluate, labels=labels) if config.data.evaluate else None
+        )
+        detector = build_detector(config.detector, pretrained=config.weights == "pretrained")
+        self.samples = TrainingSamples(
+            self.dataset,
+            detector.spec(),
+            config.augmentation,
+            seed=config.seed,
+            cache=config.data.cache,
+            track=track,
+        )
+        self.detector = detector
+        self.accuracy: AccuracyReport | None = None
+
+    def start(self, weights: str) -> tuple[EpochRecord, ...]:
+        """Begin a new run; returns that no epoch is done."""
+        if weights not in ("", "pretrained"):
+            load_initial_weights(
+                self.detector, Path(weights), lambda: self.samples.plain_images(_STATISTICS_IMAGES)
+            )
+        self.trainer = self._trainer()
+        return ()
+
+    def resume(self) -> tuple[EpochRecord, ...]:
+        """Go on with the run in the folder; returns the epochs that are done."""
+        state = load_run(self.folder, self.config)
+        load_state(self.detector, state.detector, source=self.folder / STATE_FILE)
+        self.trainer = self._trainer()
+        load_state(self.trainer.average.module, state.average, source=self.folder / STATE_FILE)
+        self.trainer.optimizer.load_state_dict(state.optimizer)
+        return state.history
+
+    def epochs(
+        self, history: tuple[EpochRecord, ...], report: Callable[[EpochRecord], None]
+    ) -> tuple[EpochRecord, ...]:
+        """Train what is left."""
+        for epoch in range(len(history), self.config.epochs):
+            batches = loader(self.samples, self.config, epoch, self.group)
+            title = f"Epoch {epoch + 1}/{self.config.epochs}"
+            record = self.trainer.run_epoch(epoch, self.track(batches, title, len(batches)))
+            if self.group.is_first:
+                if (epoch + 1) % self.config.evaluate_every == 0 or epoch + 1 == self.config.epochs:
+                    record = self._measured(record)
+                history = (*history, record)
+                self._save(history)
+                report(record)
+            else:
+                history = (*history, record)
+            self.group.wait()
+        return history
+
+    def finish(self, history: tuple[EpochRecord, ...]) -> TrainingResult:
+        """Write the checkpoint and the plot."""
+        checkpoint = self.folder / f"{self.config.detector.name}.safetensors"
+        if self.group.is_first:
+            if self.evaluation is not None and self.accuracy is None:
+                self.accuracy = evaluate_detector(self.average, self.evaluation, self.track)
+            save_checkpoint(checkpoint, self.average, self._info())
+            write_plot(self.folder / "plot.png", history)
+        self.group.wait()
+        return TrainingResult(checkpoint, history, self.accuracy)
+
+    @property
+    def average(self) -> Detector:
+        """The averaged detector."""
+        module = self.trainer.average.module
+        assert isinstance(module, Detector)
+        return module
+
+    def _trainer(self) -> Trainer:
+        steps = len(batch_indices(len(self.samples), self.config.batch_size, self.config.seed, 0, self.group))
+        return Trainer(self.detector.to(self.group.device), self.config, steps, self.group)
+
+    def _measured(self, record: EpochRecord) -> EpochRecord:
+        if self.evaluation is None:
+            return record
+        self.accuracy = evaluate_detector(self.average, self.evaluation, self.track)
+        return record.model_copy(update={"map": self.accuracy.map, "map50": self.accuracy.map50})
+
+    def _save(self, history: tuple[EpochRecord, ...]) -> None:
+        trainer = self.trainer
+        state = RunState(
+            self.config,
+            history,
+            self.detector.state_dict(),
+            trainer.average.module.state_dict(),
+            trainer.optimizer.state_dict(),
+        )
+        save_run(self.folder, state)
+        write_log(self.folder / "log.csv", history)
+
+    def _info(self) -> CheckpointInfo:
+        metrics = {}
+        if self.accuracy is not None:
+            values = {"map": self.accuracy.map, "map50": self.accuracy.map50, "map75": self.accuracy.map75}
+            values |= {f"ap/{one.label}": one.ap for one in self.accuracy.classes}
+            metrics = {name: round(value, 5) for name, value in values.items() if value is not None}
+        root = self.dataset.root.name or str(self.dataset.root)
+        return CheckpointInfo(
+            data=f"{root} {self.config.data.train}: {self.dataset.summary}",
+            metrics=metrics,
+            command=_command(sys.argv[1:]),
+            training=self.config.model_dump_json(),
+            tools={name: importlib.metadata.version(name) for name in _TOOLS},
+        )
