@@ -26,6 +26,8 @@ def embed_onnx(path: Path, spec: DetectorSpec) -> None:
         model = onnx.load_model_from_string(path.read_bytes())
     except Exception as exc:  # protobuf's DecodeError, from whichever of its implementations is in use
         raise _unreadable(path, "an ONNX model", exc) from exc
+    if not model.HasField("graph"):
+        raise _unreadable(path, "an ONNX model")
     kept = [entry for entry in model.metadata_props if entry.key != SPEC_KEY]
     kept.append(onnx.StringStringEntryProto(key=SPEC_KEY, value=spec.to_json()))
     del model.metadata_props[:]

@@ -47,7 +47,8 @@ class Affine:
     def quantize(self, values: Floats) -> NDArray[np.integer[Any]]:
         """Real to integer, saturating."""
         limits = np.iinfo(self.dtype)
-        steps = np.multiply(values, np.float32(1.0 / float(self.scale)))
+        with np.errstate(over="ignore"):  # infinity saturates as well
+            steps = np.multiply(values, np.float32(1.0 / float(self.scale)))
         np.rint(steps, out=steps)
         steps += self.zero_point
         return np.clip(steps, limits.min, limits.max, out=steps).astype(self.dtype)

@@ -1,9 +1,9 @@
 """NVIDIA's real Python bindings without its libraries, and objects that allow what the bindings allow.
 
-The bindings' extension is linked to three libraries that the package registry lacks; stand-ins with the symbols
-that it looks up are compiled on the spot, so that every class, signature and enum can be read. What takes the
-place of a builder, an engine or a context then checks each attribute, argument name and argument kind against the
-real class. Nothing here shows that TensorRT does what it is asked.
+The bindings' extension is linked to three libraries that the package registry lacks; stand-ins with the
+symbols that it looks up are compiled on the spot, so that every class, signature and enum can be read. What
+takes the place of a builder, an engine or a context then checks each attribute, argument name and argument
+kind against the real class. Nothing here shows that TensorRT does what it is asked.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The TensorRT files against NVIDIA's own Python classes: contract-tested, which is less than working.
 
-A recorded build and a recorded inference may use only attributes, argument names, argument kinds and enum members
-that the bindings have. No engine is built and no GPU is used.
+A recorded build and a recorded inference may use only attributes, argument names, argument kinds and enum
+members that the bindings have. No engine is built and no GPU is used.
 """
 
 from __future__ import annotations
