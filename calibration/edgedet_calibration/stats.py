@@ -64,7 +64,7 @@ class Histogram:
     def centres(self) -> NDArray[np.float64]:
         """Middles of the bins, `[BINS]`."""
         width = 2.0 ** (self.exponent + 1) / BINS
-        middles: NDArray[np.float64] = (np.arange(BINS) + 0.5) * width - 2.0**self.exponent
+        middles: NDArray[np.float64] = np.arange(0.5, BINS) * width - 2.0**self.exponent
         return middles
 
     def _double(self) -> None:

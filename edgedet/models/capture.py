@@ -32,6 +32,8 @@ _OUT_OF_PLACE = {
     _aten.mul_.Tensor: _aten.mul.Tensor,
 }
 
+_IDENTITIES = (_aten.alias.default, _aten.dropout.default, _aten.dropout_.default)
+
 _CONVOLUTIONS = (_aten.conv2d.default, _aten.convolution.default, _aten.conv2d.padding)
 
 
@@ -57,7 +59,9 @@ def capture(detector: Detector, spec: DetectorSpec | None = None) -> Captured:
     fold_batch_norm(graph_module)
     _drop_identities(graph_module)
     # Exported once more, so that nodes are numbered by what is left and nothing folded stays behind.
-    return Captured(torch.export.export(graph_module, example).module(check_guards=False), spec)
+    graph_module = torch.export.export(graph_module, example).module(check_guards=False)
+    _drop_identities(graph_module)
+    return Captured(graph_module, spec)
 
 
 def parameter_of(graph_module: GraphModule, node: object) -> torch.Tensor | None:
@@ -117,8 +121,10 @@ def _write_out_of_place(graph_module: GraphModule) -> None:
 
 
 def _drop_identities(graph_module: GraphModule) -> None:
-    """Dropout and the like do nothing in evaluation mode and would stand between fused operators."""
+    """Remove what does nothing in evaluation mode and would stand between fused operators."""
     for node in list(graph_module.graph.nodes):
-        if node.op == "call_function" and node.target in (_aten.dropout.default, _aten.dropout_.default):
+        if node.op == "call_function" and node.target in _IDENTITIES:
             node.replace_all_uses_with(node.args[0])
             graph_module.graph.erase_node(node)
+    graph_module.graph.eliminate_dead_code()
+    graph_module.recompile()

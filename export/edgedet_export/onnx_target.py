@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from pathlib import Path
 from typing import ClassVar
 
@@ -31,13 +32,16 @@ class OnnxTarget:
     def export(self, source: Source, folder: Path) -> Exported:
         """Write `model.onnx`."""
         path = folder / "model.onnx"
-        ir.save(to_onnx(source, integer_biases=True), path)
+        ir.save(to_onnx(source), path)
         embed_onnx(path, source.spec)
         return Exported((path,))
 
 
-def to_onnx(source: Source, *, integer_biases: bool) -> ir.Model:
+@lru_cache(maxsize=1)  # the targets of one source follow each other, and the conversion takes seconds
+def to_onnx(source: Source) -> ir.Model:
     """A source as an ONNX model with the spec's names and nothing of the machine that exported it.
+
+    Biases are int32 unless the encoding is symmetric: TensorRT reads float biases only.
 
     Raises:
         VendorError: The exporter does not know an operator.
@@ -54,9 +58,10 @@ def to_onnx(source: Source, *, integer_biases: bool) -> ir.Model:
     assert program is not None
     model = program.model
     _strip_traces(model)
-    if source.spec.quantization is not None:
+    quantization = source.spec.quantization
+    if quantization is not None:
         drop_clips(model)
-        if integer_biases:
+        if quantization.encoding != "symmetric_int8":
             quantize_biases(model)
     RemoveUnusedNodesPass()(model)
     RemoveUnusedOpsetsPass()(model)

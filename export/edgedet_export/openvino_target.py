@@ -29,7 +29,7 @@ class OpenVinoTarget:
         path = folder / "model.xml"
         with tempfile.TemporaryDirectory() as temporary:
             onnx_path = Path(temporary) / "model.onnx"
-            ir.save(to_onnx(source, integer_biases=False), onnx_path)
+            ir.save(to_onnx(source), onnx_path)
             with converter("OpenVINO"):
                 # Not ov.convert_model, which notes its arguments in the model and reports its use over the
                 # network.

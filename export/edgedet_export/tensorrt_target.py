@@ -30,7 +30,7 @@ class TensorRtTarget:
     def export(self, source: Source, folder: Path) -> Exported:
         """Write `model.trt.onnx` and, where it can be built, `model.engine`."""
         onnx_path = folder / "model.trt.onnx"
-        ir.save(to_onnx(source, integer_biases=False), onnx_path)
+        ir.save(to_onnx(source), onnx_path)
         embed_onnx(onnx_path, source.spec)
         engine_path = folder / "model.engine"
         try:

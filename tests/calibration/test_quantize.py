@@ -1,0 +1,95 @@
+from __future__ import annotations
+
+from collections import Counter
+
+import numpy as np
+import torch
+
+from edgedet.data import open_dataset
+from edgedet.models.capture import Captured
+from edgedet.preprocess import preprocess
+from edgedet_calibration.encodings import ENCODINGS
+from edgedet_calibration.placement import CLAMPS, WEIGHTED, Placement, place
+from edgedet_calibration.quantize import quant_params, quantize
+from edgedet_calibration.recipe import Recipe
+from edgedet_calibration.stats import Stats
+
+QUANTIZE = torch.ops.quantized_decomposed.quantize_per_tensor.default
+
+
+def operators(graph_module: torch.fx.GraphModule) -> Counter[object]:
+    return Counter(node.target for node in graph_module.graph.nodes if node.op == "call_function")
+
+
+def test_tensors_that_share_a_range_get_the_same_scale_and_zero_point(
+    placement: Placement, stats: Stats, recipe: Recipe
+) -> None:
+    shared = [name for name, group in placement.ranges.items() if name != group]
+    assert shared, "the predictors of one output share a range"
+    for encoding in ENCODINGS.values():
+        params = quant_params(placement, stats, recipe, encoding)
+        assert all(params[name] == params[placement.ranges[name]] for name in shared)
+
+
+def test_the_encodings_write_the_same_ranges(placement: Placement, stats: Stats, recipe: Recipe) -> None:
+    unsigned, signed = (
+        quant_params(placement, stats, recipe, ENCODINGS[name]) for name in ("affine_uint8", "affine_int8")
+    )
+    for name, params in unsigned.items():
+        assert signed[name].scale == params.scale
+        assert signed[name].zero_point == params.zero_point - 128
+
+
+def test_nothing_is_quantized_between_a_convolution_and_its_clamp(
+    captured: Captured, stats: Stats, recipe: Recipe
+) -> None:
+    graph = quantize(captured, stats, recipe, ENCODINGS["affine_uint8"]).graph
+    clamps = [node for node in graph.nodes if node.target in CLAMPS]
+    assert clamps
+    assert all(node.args[0].target in WEIGHTED for node in clamps)
+
+
+def test_every_convolution_reads_integers_and_every_encoding_places_as_many_quantizers(
+    captured: Captured, stats: Stats, recipe: Recipe
+) -> None:
+    counts = set()
+    for encoding in ENCODINGS.values():
+        graph_module = quantize(captured, stats, recipe, encoding)
+        for node in graph_module.graph.nodes:
+            if node.target in WEIGHTED:
+                assert all("dequantize" in str(source.target) for source in node.all_input_nodes[:2])
+        counts.add(operators(graph_module)[QUANTIZE])
+    assert len(counts) == 1
+
+
+def test_the_fake_quantized_graph_stays_close_to_the_float_graph(
+    captured: Captured, stats: Stats, recipe: Recipe
+) -> None:
+    image = next(iter(open_dataset("builtin", split="test")))
+    tensor = torch.from_numpy(preprocess(image.image_bgr, captured.spec.input)[0])
+    with torch.inference_mode():
+        wanted = captured.graph_module(tensor)
+        for encoding in ENCODINGS.values():
+            given = quantize(captured, stats, recipe, encoding)(tensor)
+            for reference, output in zip(wanted, given, strict=True):
+                noise = (reference - output).square().mean()
+                assert 10 * torch.log10(reference.square().mean() / noise) > 12
+
+
+def test_a_layer_that_the_recipe_names_stays_float(captured: Captured, stats: Stats) -> None:
+    first = place(captured.graph_module).units[0].nodes[0]
+    recipe = Recipe(images=6, float_layers=(first,))
+    graph = quantize(captured, stats, recipe, ENCODINGS["affine_uint8"]).graph
+    node = next(node for node in graph.nodes if node.target in WEIGHTED)
+    assert node.args[0].op == "placeholder"
+    assert not any("dequantize" in str(source.target) for source in node.all_input_nodes)
+
+
+def test_calibration_is_the_same_bit_for_bit_when_repeated(
+    captured: Captured, placement: Placement, stats: Stats, recipe: Recipe
+) -> None:
+    from edgedet_calibration.collect import collect
+
+    again = collect(captured, placement, open_dataset("builtin", split="val"), recipe)
+    assert again == stats
+    assert np.all([tensor.low <= tensor.high for tensor in again.tensors.values()])
