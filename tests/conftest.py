@@ -6,6 +6,9 @@ import os
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
+
+ROOT = Path(__file__).resolve().parents[1]
 
 
 @pytest.fixture(scope="session")
@@ -17,4 +20,49 @@ def test_data() -> Path:
     path = Path(root)
     if not (path / "data").is_dir():
         pytest.fail(f"EDGEDET_TEST_DATA is {root!r}, which has no folder `data`")
+    return path
+
+
+@pytest.fixture(scope="session")
+def shared_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder that all processes of one test run share: what is expensive is made there once."""
+    base = tmp_path_factory.getbasetemp()
+    return base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+
+
+@pytest.fixture(scope="session")
+def checkpoint(shared_folder: Path) -> Path:
+    """A detector of the built-in classes for 96x96 pixels, with fresh weights: small, and quick to export."""
+    from edgedet.data.synthetic import LABELS
+    from edgedet.models import build_detector, save_checkpoint
+    from edgedet.models.config import BackboneConfig, DetectorConfig, SsdLiteConfig
+    from edgedet.spec import InputSpec
+
+    path = shared_folder / "small.safetensors"
+    with FileLock(f"{path}.lock"):
+        if not path.exists():
+            import torch
+
+            torch.manual_seed(0)
+            config = DetectorConfig(
+                name="small",
+                labels=LABELS,
+                input=InputSpec(size_hw=(96, 96)),
+                backbone=BackboneConfig(name="mobilenetv2_035"),
+                head=SsdLiteConfig(extra_channels=(32, 32), scales=(0.2, 0.4, 0.6, 0.8, 1.0)),
+                score_threshold=0.1,
+            )
+            save_checkpoint(path, build_detector(config))
+    return path
+
+
+@pytest.fixture(scope="session")
+def bundle(shared_folder: Path, checkpoint: Path) -> Path:
+    """A bundle of that detector for ONNX Runtime and OpenVINO, to be read and never written."""
+    from edgedet_export.exporter import ExportRequest, export_bundle
+
+    path = shared_folder / "small"
+    with FileLock(f"{path}.lock"):
+        if not path.exists():
+            export_bundle(ExportRequest(checkpoint, path, ("onnx", "openvino"), ("fp32",)))
     return path

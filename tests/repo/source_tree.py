@@ -23,7 +23,10 @@ SOURCE_ROOTS = {
 
 @dataclass(frozen=True, slots=True)
 class Import:
-    """One imported module: its full name, and whether the import waits until a function runs."""
+    """One imported module: its full name, and whether importing the importer leaves it alone.
+
+    It does where the import waits until a function runs, or is for type checkers only.
+    """
 
     importer: str
     name: str
@@ -50,7 +53,7 @@ def modules() -> dict[str, Path]:
 
 @cache
 def imports() -> tuple[Import, ...]:
-    """Every import of every module; `from a import b` counts as a.b where that is a module of ours, else as a."""
+    """Every import of every module; `from a import b` counts as a.b where that is a module, else as a."""
     return tuple(
         found
         for name, path in modules().items()
@@ -61,9 +64,15 @@ def imports() -> tuple[Import, ...]:
 
 def _nodes(tree: ast.AST, lazy: bool = False) -> Iterator[tuple[ast.AST, bool]]:
     for node in ast.iter_child_nodes(tree):
-        inside = lazy or isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+        inside = (
+            lazy or isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) or _is_for_type_checkers(node)
+        )
         yield node, lazy
         yield from _nodes(node, inside)
+
+
+def _is_for_type_checkers(node: ast.AST) -> bool:
+    return isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
 
 
 def _imports_of(importer: str, path: Path, node: ast.AST, lazy: bool) -> Iterator[Import]:

@@ -10,22 +10,34 @@ from source_tree import Import, imports, modules
 
 BASE = {"numpy", "cv2", "pydantic"}
 TORCH = {"torch", "torchvision", "timm", "safetensors"}
+EXPORTERS = {
+    "ai_edge_litert",
+    "flatbuffers",
+    "litert_torch",
+    "onnx",
+    "onnxruntime",
+    "onnxscript",
+    "openvino",
+    "tensorrt",
+    "torchao",
+}
 
-# Packages of other people that a part may import, beside the standard library; the longest matching prefix decides.
+# Packages of other people that a part may import, beside the standard library; the longest matching prefix
+# decides.
 THIRD_PARTY = {
     "edgedet": BASE,
     "edgedet.cli": BASE | {"rich", "typer"},
     "edgedet.models": BASE | TORCH,
     "edgedet.training": BASE | TORCH | {"matplotlib"},
     "edgedet_calibration": BASE | TORCH | {"torchao"},
-    "edgedet_export": BASE | TORCH | {"flatbuffers", "litert_torch", "ai_edge_litert", "onnx", "onnxscript", "onnxruntime", "openvino", "tensorrt", "torchao"},
+    "edgedet_export": BASE | TORCH | EXPORTERS,
     "edgedet_runtimes": BASE,
     "edgedet_runtimes.eager": BASE | TORCH,
     "edgedet_runtimes.ort": BASE | {"onnxruntime"},
     "edgedet_runtimes.ov": BASE | {"openvino"},
     "edgedet_runtimes.tflite": BASE | {"ai_edge_litert", "tflite_runtime"},
     "edgedet_runtimes.trt": BASE | {"tensorrt", "torch", "cuda"},
-}  # fmt: skip
+}
 
 # What the base install may import inside a function, because only that function needs it.
 LAZY = {"edgedet.data.voc": {"defusedxml"}, "edgedet.evaluate": {"pycocotools"}, "edgedet.report": {"jinja2"}}
@@ -43,7 +55,8 @@ OURS = {
     "edgedet.__main__": {"edgedet", "edgedet.cli"},
 }
 
-# The command line knows everything, but only inside the command that needs it: `edgedet --help` loads no framework.
+# The command line knows everything, but only inside the command that needs it: `edgedet --help` loads no
+# framework.
 LAZY_OURS = {
     "edgedet.cli": {
         "edgedet.models",

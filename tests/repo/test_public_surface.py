@@ -1,4 +1,5 @@
-"""Names that other people's code may rely on; changing a line here is a visible change and needs a CHANGELOG entry."""
+"""Names that other people's code may rely on; changing a line here is a visible change and needs a CHANGELOG
+entry."""
 
 from __future__ import annotations
 

@@ -1,0 +1,144 @@
+"""The command line: one file per command, and one place where errors become messages and exit codes.
+
+Exit codes: 0 done; 1 a check failed; 2 bad usage or input; 3 a missing extra or device; 4 a fault of edgedet
+or of a library under it; 130 interrupted; 141 the reader of standard output went away. Nothing here imports a
+framework at the top of a file, so that `edgedet --help` does not load one.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+import warnings
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+
+import edgedet
+from edgedet.cli import (
+    benchmark,
+    demo,
+    detect,
+    doctor,
+    evaluate,
+    export,
+    inspect,
+    models,
+    parity,
+    train,
+)
+from edgedet.cli.extras import EXTRA_OF_PACKAGE
+from edgedet.cli.output import print_error
+from edgedet.errors import EdgedetError, InternalError, UsageError, UserError
+from edgedet.registry import missing_extra
+
+_INTERRUPTED = 130
+_BROKEN_PIPE = 141  # 128 + SIGPIPE, as shells report a process that wrote to a closed pipe
+
+# What typer raises for a command line that it cannot parse. Some versions bring click with them and others
+# import it, so the class is taken from one that typer exports.
+_ParseError: type[Exception] = typer.BadParameter.__mro__[1]
+
+app = typer.Typer(
+    name="edgedet",
+    help="Mobile detectors from PyTorch to device formats, with proof that they detect the same.",
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"edgedet {edgedet.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit."),
+    ] = False,
+) -> None:
+    """Mobile detectors from PyTorch to device formats, with proof that they detect the same."""
+
+
+# In the order in which a reader of `--help` needs them.
+for _command in (demo, models, train, export, detect, evaluate, parity, benchmark, inspect, doctor):
+    app.command(_command.__name__.rpartition(".")[2])(_command.run)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command.
+
+    Args:
+        arguments: What follows `edgedet` on the command line; `sys.argv` when not given.
+
+    Returns:
+        The exit code.
+    """
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    debug = bool(os.environ.get("EDGEDET_DEBUG"))
+    if not debug:
+        warnings.simplefilter(
+            "ignore"
+        )  # those of the frameworks: a user of the command line cannot act on them
+    try:
+        code = app(words or ["--help"], prog_name="edgedet", standalone_mode=False)
+        sys.stdout.flush()
+    except (SystemExit, BrokenPipeError):  # typer and rich turn a closed pipe into SystemExit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return _BROKEN_PIPE
+    except (KeyboardInterrupt, typer.Abort):
+        code = _INTERRUPTED
+    except Exception as exc:
+        if debug:
+            traceback.print_exc()
+        error = _explained(exc)
+        print_error(error)
+        return error.exit_code
+    if code == _INTERRUPTED:
+        print("edgedet: interrupted", file=sys.stderr)
+    return code or 0
+
+
+def _explained(exc: Exception) -> EdgedetError:
+    """The error of our tree that an exception amounts to."""
+    if isinstance(exc, EdgedetError):
+        return exc
+    if isinstance(exc, _ParseError):
+        return _usage_error(exc)
+    if isinstance(exc, ModuleNotFoundError):
+        package = (exc.name or "").partition(".")[0]
+        if package in EXTRA_OF_PACKAGE:
+            return missing_extra("this command", exc, EXTRA_OF_PACKAGE[package])
+    if isinstance(exc, OSError) and exc.filename is not None:
+        return UserError(
+            f"cannot use {exc.filename}",
+            got=exc.strerror or type(exc).__name__,
+            expected="a path that this command can read or write",
+            fix="check the path, its permissions and the space on the disk",
+        )
+    return InternalError(
+        "this is a bug of edgedet, or of a library under it",
+        got=f"{type(exc).__name__}: {str(exc).strip()[:300]}",
+        expected="no exception of this kind to reach the command line",
+        fix="run the command again with EDGEDET_DEBUG=1 set, and report the traceback that it prints",
+    )
+
+
+def _usage_error(exc: Exception) -> UsageError:
+    """Typer's message, and where the legal options are listed."""
+    message = exc.format_message() if hasattr(exc, "format_message") else str(exc)
+    context = getattr(exc, "ctx", None)
+    command = context.command_path if context is not None else "edgedet"
+    return UsageError(
+        "cannot read the command line",
+        got=message[:1].lower() + message[1:].strip().rstrip("."),
+        expected=f"arguments as `{command} --help` lists them",
+        fix=f"see `{command} --help`",
+    )

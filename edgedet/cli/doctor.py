@@ -1,0 +1,164 @@
+"""`edgedet doctor`: what works on this machine, found by trying it, and the command that mends what does not.
+
+Each package is imported in a process of its own: a vendor's library that crashes or hangs on this processor
+then costs one line of the table and not the command.
+"""
+
+from __future__ import annotations
+
+import platform
+import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from importlib.metadata import PackageNotFoundError, version
+
+import typer
+
+import edgedet
+from edgedet.cli.output import JsonOption, open_output
+from edgedet.cli.progress import Bars
+
+_TIMEOUT_S = 300
+_NOT_INSTALLED = "not installed"
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """Something that works when its packages can be imported: distributions by the name of their import."""
+
+    name: str
+    purpose: str
+    packages: dict[str, str]
+    extra: str
+
+
+_PARTS = (
+    _Part("ort", "runtime", {"onnxruntime": "onnxruntime"}, "onnx"),
+    _Part("openvino", "runtime", {"openvino": "openvino"}, "openvino"),
+    _Part("tflite", "runtime", {"ai_edge_litert.interpreter": "ai-edge-litert"}, "tflite"),
+    _Part("tensorrt", "runtime", {"tensorrt": "tensorrt"}, "tensorrt"),
+    _Part("eager", "runtime", {"torch": "torch", "timm": "timm", "safetensors": "safetensors"}, "torch"),
+    _Part(
+        "evaluate",
+        "mAP, VOC files",
+        {"pycocotools.mask": "pycocotools", "defusedxml": "defusedxml"},
+        "evaluate",
+    ),
+    _Part("report", "HTML reports", {"jinja2": "jinja2"}, "report"),
+    _Part(
+        "export",
+        "export, calibration",
+        {
+            "torch": "torch",
+            "torchao": "torchao",
+            "onnx": "onnx",
+            "onnxscript": "onnxscript",
+            "openvino": "openvino",
+            "litert_torch": "litert-torch",
+        },
+        "export",
+    ),
+    _Part(
+        "train",
+        "training",
+        {"torchvision": "torchvision", "timm": "timm", "matplotlib": "matplotlib"},
+        "train",
+    ),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class _Finding:
+    name: str
+    purpose: str
+    works: bool
+    versions: str
+    problem: str
+    fix: str
+
+
+def run(json: JsonOption = None) -> None:
+    """Show what works on this machine.
+
+    For what does not, the command that mends it. The exit code is 3 if no runtime works.
+    """
+    with open_output(json) as output:
+        output.line(
+            f"edgedet {edgedet.__version__}, Python {platform.python_version()}, {platform.platform()}"
+        )
+        base = {
+            name: _version(name) for name in ("numpy", "opencv-python-headless", "pydantic", "typer", "rich")
+        }
+        output.line(", ".join(f"{name} {found}" for name, found in base.items()))
+        output.line()
+        with Bars() as bars, ThreadPoolExecutor(2) as pool:
+            findings = list(bars(pool.map(_examine, _PARTS), "imports", total=len(_PARTS)))
+        findings.append(_examine_gpu())
+        output.table(
+            ("part", "for", "works", "versions", "problem", "fix"),
+            [(f.name, f.purpose, "yes" if f.works else "no", f.versions, f.problem, f.fix) for f in findings],
+        )
+        output.json(
+            {
+                "edgedet": edgedet.__version__,
+                "python": platform.python_version(),
+                "platform": platform.platform(),
+                "packages": base,
+                "rows": [asdict(finding) for finding in findings],
+            }
+        )
+    if not any(finding.works for finding in findings if finding.purpose == "runtime"):
+        raise typer.Exit(3)
+
+
+def _version(distribution: str) -> str:
+    try:
+        return version(distribution)
+    except PackageNotFoundError:
+        return _NOT_INSTALLED
+
+
+def _examine(part: _Part) -> _Finding:
+    versions = ", ".join(f"{name} {_version(name)}" for name in part.packages.values())
+    missing = [name for name in part.packages.values() if _version(name) == _NOT_INSTALLED]
+    problem = f"{missing[0]} is not installed" if missing else _import_problem(tuple(part.packages))
+    fix = f'pip install "edgedet[{part.extra}]"' if problem else ""
+    return _Finding(part.name, part.purpose, not problem, versions, problem, fix)
+
+
+def _import_problem(modules: Sequence[str]) -> str:
+    """Why one of the modules cannot be imported here, or "".
+
+    They are imported in one process, which says before each which it is.
+    """
+    program = "; ".join(f"print({module!r}, flush=True); import {module}" for module in modules)
+    try:
+        done = _output_of([sys.executable, "-c", program])
+    except subprocess.TimeoutExpired:
+        return f"the imports did not end in {_TIMEOUT_S} s"
+    if not done.returncode:
+        return ""
+    reached = [line for line in done.stdout.splitlines() if line in modules][-1]
+    if done.returncode < 0:
+        return f"{reached}: the import crashed with signal {-done.returncode}"
+    return f"{reached}: {(done.stderr.strip().splitlines() or ['the import failed'])[-1][:160]}"
+
+
+def _examine_gpu() -> _Finding:
+    """The NVIDIA GPU that TensorRT and training may use; its absence hinders nothing else."""
+    if shutil.which("nvidia-smi") is None:
+        return _Finding(
+            "gpu", "TensorRT, training", False, "", "no nvidia-smi", "install the NVIDIA driver, on a GPU"
+        )
+    done = _output_of(["nvidia-smi", "--query-gpu=name,driver_version", "--format=csv,noheader"])
+    if done.returncode:
+        problem = (done.stdout.strip() or "nvidia-smi failed").splitlines()[0][:160]
+        return _Finding("gpu", "TensorRT, training", False, "", problem, "check the NVIDIA driver")
+    return _Finding("gpu", "TensorRT, training", True, "; ".join(done.stdout.strip().splitlines()), "", "")
+
+
+def _output_of(command: Sequence[str]) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(command, capture_output=True, text=True, timeout=_TIMEOUT_S, check=False)

@@ -1,0 +1,96 @@
+"""`edgedet export`: a checkpoint to a bundle.
+
+The `tensorrt` target builds an engine where TensorRT and a GPU are; elsewhere it keeps the ONNX that an
+engine is built from, and the exit code is 3 although the bundle is written.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from edgedet import registry
+from edgedet.cli.extras import needs_extra
+from edgedet.cli.options import SplitOption, precisions_from, targets_from
+from edgedet.cli.output import JsonOption, Output, notice, open_output
+from edgedet.cli.progress import Bars
+from edgedet.data import open_dataset
+
+if TYPE_CHECKING:
+    from edgedet_calibration.recipe import Recipe
+    from edgedet_export.exporter import ExportReport
+
+
+def run(
+    checkpoint: Annotated[
+        Path, typer.Argument(metavar="CHECKPOINT", help="A .safetensors file of a detector.")
+    ],
+    output_path: Annotated[Path, typer.Option("--output", metavar="BUNDLE", help="The folder to write.")],
+    to: Annotated[
+        str, typer.Option(help="Targets among " + ", ".join(registry.TARGETS) + ", with commas.")
+    ] = ("onnx,openvino,tflite"),
+    precision: Annotated[str, typer.Option(help="fp32, fp16, int8, separated by commas.")] = "fp32",
+    calibration: Annotated[
+        str | None, typer.Option(metavar="DIR", help="Images that int8 is calibrated on, as for --data.")
+    ] = None,
+    split: SplitOption = None,
+    recipe: Annotated[Path | None, typer.Option(metavar="TOML", help="How int8 is quantized.")] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a bundle that is there.")] = False,
+    json: JsonOption = None,
+) -> None:
+    """Export a checkpoint to a bundle.
+
+    The exit code is 3 if a TensorRT engine was asked for and cannot be built here; the bundle then has the
+    ONNX that it is built from.
+    """
+    targets, precisions = targets_from(to), precisions_from(precision) or ()
+    with needs_extra("export"):
+        from edgedet_export.exporter import ExportRequest, export_bundle
+
+    with open_output(json) as output, Bars() as bars:
+        report = export_bundle(
+            ExportRequest(
+                checkpoint=checkpoint,
+                output=output_path,
+                targets=targets,
+                precisions=precisions,
+                calibration=None if calibration is None else open_dataset(calibration, split),
+                recipe=None if recipe is None else _load_recipe(recipe),
+                overwrite=overwrite,
+            ),
+            bars,
+        )
+        show(report, output)
+        output.line(f"\nwrote {report.bundle}")
+        output.json(report.model_dump(mode="json"))
+    if any(row.status == "missing" for row in report.rows):
+        notice("edgedet: not everything could be made here; the table says what is missing and how to get it")
+        raise typer.Exit(3)
+
+
+def _load_recipe(path: Path) -> Recipe:
+    from edgedet_calibration.recipe import Recipe
+
+    return Recipe.load(path)
+
+
+def show(report: ExportReport, output: Output) -> None:
+    """Print what was made, one line a target and precision."""
+    output.table(
+        ("target", "precision", "status", "file", "bytes", "SNR dB", "seconds", "note"),
+        [
+            (
+                row.target,
+                row.precision,
+                row.status,
+                row.file,
+                row.bytes,
+                None if row.output_snr_db is None else f"{row.output_snr_db:.1f}",
+                f"{row.seconds:.1f}",
+                row.note,
+            )
+            for row in report.rows
+        ],
+    )

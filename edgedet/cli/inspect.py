@@ -1,0 +1,113 @@
+"""`edgedet inspect`: what is in a bundle or an artifact, and whether it is whole."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from edgedet.bundle import MANIFEST, Artifact, Bundle, open_bundle
+from edgedet.cli.options import ModelArgument
+from edgedet.cli.output import JsonOption, Output, open_output
+from edgedet.errors import BundleError
+from edgedet.pipeline import load
+from edgedet.spec import DetectorSpec
+
+
+def run(model: ModelArgument, json: JsonOption = None) -> None:
+    """Show what a bundle or a file holds.
+
+    Every file of a bundle is checked against its sha256.
+    """
+    with open_output(json) as output:
+        if model.is_file() and model.name != MANIFEST:
+            _inspect_file(model, output)
+        else:
+            _inspect_bundle(open_bundle(model.parent if model.name == MANIFEST else model), output)
+
+
+def _inspect_file(path: Path, output: Output) -> None:
+    with load(path) as pipeline:
+        spec, runtime = pipeline.spec, pipeline.runtime.name
+    output.line(f"{path}: {path.stat().st_size:,} bytes, opened by {runtime}")
+    _show_spec(spec, output)
+    output.json({"path": str(path), "runtime": runtime, "spec": spec.model_dump(mode="json")})
+
+
+def _inspect_bundle(bundle: Bundle, output: Output) -> None:
+    damaged = {artifact.files[0].path: _damage(bundle, artifact) for artifact in bundle.manifest.artifacts}
+    output.line(f"{bundle.root}: {len(damaged)} artifacts")
+    _show_spec(bundle.spec, output)
+    output.line()
+    output.table(
+        ("target", "precision", "runtime", "file", "bytes", "sha256", "whole", "quantization", "note"),
+        [
+            (
+                artifact.target,
+                artifact.precision,
+                artifact.runtime or None,
+                artifact.files[0].path,
+                artifact.bytes,
+                artifact.files[0].sha256[:12],
+                "no" if damaged[artifact.files[0].path] else "yes",
+                _quantization(artifact),
+                artifact.note,
+            )
+            for artifact in bundle.manifest.artifacts
+        ],
+    )
+    for title, table in (("provenance", _provenance(bundle)), ("made with", bundle.manifest.tools)):
+        if table:
+            output.line()
+            output.table((title, ""), list(table.items()))
+    values = bundle.manifest.model_dump(mode="json")
+    for artifact in values["artifacts"]:
+        artifact["whole"] = damaged[artifact["files"][0]["path"]] is None
+    output.json({"path": str(bundle.root), **values})
+    for error in damaged.values():
+        if error is not None:
+            raise error
+
+
+def _damage(bundle: Bundle, artifact: Artifact) -> BundleError | None:
+    try:
+        bundle.path_of(artifact)
+    except BundleError as exc:
+        return exc
+    return None
+
+
+def _quantization(artifact: Artifact) -> str | None:
+    how = artifact.quantization
+    if how is None:
+        return None
+    kept = f", {len(how.float_layers)} layers float" if how.float_layers else ""
+    return f"{how.encoding}, {how.observer}, {how.granularity}{kept}"
+
+
+def _provenance(bundle: Bundle) -> dict[str, Any]:
+    origin = bundle.spec.provenance
+    facts = {
+        "created": bundle.manifest.created,
+        "checkpoint sha256": origin.checkpoint_sha256[:12],
+        "trained on": origin.trained_on,
+    }
+    return {name: fact for name, fact in facts.items() if fact}
+
+
+def _show_spec(spec: DetectorSpec, output: Output) -> None:
+    size, labels = spec.input.size_hw, spec.labels
+    shown = ", ".join(labels[:8]) + (f" and {len(labels) - 8} more" if len(labels) > 8 else "")
+    output.table(
+        ("detector", spec.name),
+        [
+            ("input", f"{spec.input.name}, {size[0]}x{size[1]}, {spec.input.colour}, {spec.input.resize}"),
+            *((o.role, f"{o.name}, {'x'.join(map(str, o.shape))}, {o.dtype}") for o in spec.outputs),
+            ("decoder", f"{spec.decoder.family}, {spec.decoder.priors.count} priors"),
+            ("labels", f"{len(labels)}: {shown}"),
+            (
+                "thresholds",
+                f"score {spec.score_threshold}, IoU {spec.iou_threshold}, at most {spec.max_detections}",
+            ),
+            ("precision", spec.precision),
+        ],
+    )

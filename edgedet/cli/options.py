@@ -1,0 +1,96 @@
+"""Options that several commands share, and how lists in them are read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from edgedet import registry
+from edgedet.errors import UsageError
+from edgedet.spec import PRECISIONS, Precision
+
+BundleArgument = Annotated[Path, typer.Argument(metavar="BUNDLE", help="A folder made by `edgedet export`.")]
+ModelArgument = Annotated[
+    Path, typer.Argument(metavar="BUNDLE|FILE", help="A bundle, or one artifact with its spec inside.")
+]
+DataOption = Annotated[
+    str,
+    typer.Option(
+        "--data",
+        metavar="DIR",
+        help="A COCO json beside its images, a VOC or YOLO root, a folder of images, or `builtin`.",
+    ),
+]
+SplitOption = Annotated[
+    str | None,
+    typer.Option("--split", help="A split of the data set, such as train or test; all of it if not given."),
+]
+RuntimeOption = Annotated[
+    str | None,
+    typer.Option(
+        "--runtime", help="One of " + ", ".join(registry.RUNTIMES) + "; the first installed if not given."
+    ),
+]
+RuntimesOption = Annotated[
+    str | None,
+    typer.Option("--runtimes", help="Runtimes separated by commas; all that the bundle has if not given."),
+]
+PrecisionOption = Annotated[
+    str | None,
+    typer.Option("--precision", help="fp32, fp16 or int8; the first that the bundle has if not given."),
+]
+PrecisionsOption = Annotated[
+    str | None,
+    typer.Option("--precisions", help="Precisions separated by commas; all of the bundle if not given."),
+]
+ThreadsOption = Annotated[
+    int | None, typer.Option("--threads", min=1, help="CPU threads; the runtime's own choice if not given.")
+]
+LimitOption = Annotated[int | None, typer.Option("--limit", min=1, help="Use the first so many images only.")]
+
+
+def runtimes_from(text: str | None) -> tuple[str, ...] | None:
+    """Names of runtimes from a list with commas; None stays None.
+
+    Raises:
+        UsageError: One of them does not exist.
+    """
+    return None if text is None else _names(text, registry.RUNTIMES, "runtime")
+
+
+def targets_from(text: str) -> tuple[str, ...]:
+    """Names of export targets from a list with commas.
+
+    Raises:
+        UsageError: One of them does not exist.
+    """
+    return _names(text, registry.TARGETS, "target")
+
+
+def precisions_from(text: str | None) -> tuple[Precision, ...] | None:
+    """Precisions from a list with commas; None stays None.
+
+    Raises:
+        UsageError: One of them does not exist.
+    """
+    if text is None:
+        return None
+    names = _names(text, PRECISIONS, "precision")
+    return tuple(precision for precision in PRECISIONS if precision in names)
+
+
+def _names(text: str, allowed: Iterable[str], kind: str) -> tuple[str, ...]:
+    legal = tuple(allowed)
+    names = tuple(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
+    unknown = [name for name in names if name not in legal]
+    if unknown or not names:
+        raise UsageError(
+            f"there is no {kind} of that name",
+            got=", ".join(map(repr, unknown)) or "an empty list",
+            expected="names among " + ", ".join(legal) + ", separated by commas",
+            fix=f"use the listed {kind} names",
+        )
+    return names

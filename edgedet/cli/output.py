@@ -1,0 +1,135 @@
+"""What a command prints, once for readers and once as JSON: the same values.
+
+Tables go to standard output, errors and notices to standard error. With `--json -` standard output holds the
+JSON and nothing else: what vendors print, from Python or from C, is sent to standard error meanwhile.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from edgedet.errors import EdgedetError, UsageError
+from edgedet.files import write_atomically
+
+JsonOption = Annotated[
+    str | None,
+    typer.Option(
+        "--json", metavar="FILE|-", help="Write the values that are printed as JSON; - is standard output."
+    ),
+]
+
+# Tables are as wide as they need to be where no terminal sets a width, so that a log or a pipe holds whole
+# lines.
+_WIDTH_WITHOUT_TERMINAL = 200
+
+
+class Output:
+    """Where one command's results go."""
+
+    def __init__(self, console: Console, json_target: str | None) -> None:
+        self._console = console
+        self._json_target = json_target
+
+    def line(self, text: str = "") -> None:
+        """Print a line as it is."""
+        self._console.print(escape(text), highlight=False, soft_wrap=True)
+
+    def table(self, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+        """Print a table; columns of numbers are aligned to the right, None is shown as a dash."""
+        cells = [["–" if cell is None else str(cell) for cell in row] for row in rows]
+        table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+        for index, column in enumerate(columns):
+            numeric = bool(cells) and all(_is_number(row[index]) for row in cells)
+            table.add_column(column, justify="right" if numeric else "left", overflow="fold")
+        for row in cells:
+            table.add_row(*(escape(cell) for cell in row))
+        self._console.print(table, highlight=False)
+
+    def json(self, values: Any) -> None:
+        """Write the values where `--json` says, if it was given; call once, at the end."""
+        if self._json_target is None:
+            return
+        text = json.dumps(values, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+        if self._json_target == "-":
+            self._console.file.write(text)
+            self._console.file.flush()
+        else:
+            write_atomically(Path(self._json_target), text)
+
+
+def _is_number(cell: str) -> bool:
+    return cell == "–" or cell.replace("%", "").lstrip("+-").replace(".", "", 1).isdigit()
+
+
+@contextlib.contextmanager
+def open_output(json_target: str | None) -> Iterator[Output]:
+    """The output of a command.
+
+    Raises:
+        UsageError: `--json` names something that is not a file that can be written.
+    """
+    if json_target not in (None, "-") and Path(json_target).is_dir():
+        raise UsageError(
+            "cannot write the JSON",
+            got=f"the folder {json_target}",
+            expected="a file or -",
+            fix="name a file",
+        )
+    if json_target != "-":
+        width = None if sys.stdout.isatty() else _WIDTH_WITHOUT_TERMINAL
+        yield Output(Console(width=width), json_target)
+        return
+    with _standard_output_set_aside() as stream:
+        yield Output(Console(file=stream, quiet=True), json_target)
+
+
+@contextlib.contextmanager
+def _standard_output_set_aside() -> Iterator[Any]:
+    """The real standard output, while everything that is written to it goes to standard error."""
+    stream = sys.stdout
+    stream.flush()
+    with os.fdopen(os.dup(1), "w", encoding="utf-8") as descriptor:
+        os.dup2(2, 1)
+        try:
+            with contextlib.redirect_stdout(sys.stderr):
+                yield descriptor if _is_descriptor_1(stream) else stream
+        finally:
+            os.dup2(descriptor.fileno(), 1)
+
+
+def _is_descriptor_1(stream: Any) -> bool:
+    try:
+        return bool(stream.fileno() == 1)
+    except OSError:  # replaced by an object without a file, as in tests and notebooks
+        return False
+
+
+def percent(fraction: float | None) -> str | None:
+    """A fraction in percent with two digits, as average precision is printed."""
+    return None if fraction is None else f"{100 * fraction:.2f}"
+
+
+def megabytes(count: int) -> str:
+    """Bytes in millions."""
+    return f"{count / 1e6:.2f}"
+
+
+def notice(text: str) -> None:
+    """Print a line for the reader on standard error."""
+    print(text, file=sys.stderr)
+
+
+def print_error(error: EdgedetError) -> None:
+    """Print an error as one paragraph: what, got, expected, fix."""
+    print(f"edgedet: {' '.join(str(error).split())}", file=sys.stderr)

@@ -1,0 +1,98 @@
+"""`edgedet parity`: does every artifact of a bundle detect what the PyTorch detector detects."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from edgedet.bundle import open_bundle
+from edgedet.cli.options import (
+    BundleArgument,
+    DataOption,
+    LimitOption,
+    PrecisionsOption,
+    RuntimesOption,
+    SplitOption,
+    precisions_from,
+    runtimes_from,
+)
+from edgedet.cli.output import JsonOption, Output, megabytes, notice, open_output, percent
+from edgedet.cli.progress import Bars
+from edgedet.data import open_dataset
+from edgedet.parity import ParityReport, ParityRow, load_budgets, run_parity
+
+
+def run(
+    bundle: BundleArgument,
+    data: DataOption,
+    split: SplitOption = None,
+    runtimes: RuntimesOption = None,
+    precisions: PrecisionsOption = None,
+    limit: LimitOption = None,
+    budgets: Annotated[
+        Path | None, typer.Option(metavar="TOML", help="What may differ; edgedet's own if not given.")
+    ] = None,
+    html: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write a report with pictures here.")
+    ] = None,
+    json: JsonOption = None,
+) -> None:
+    """Compare every artifact with PyTorch.
+
+    Stage by stage, on real images. The exit code is 1 if an artifact leaves its budget.
+    """
+    with open_output(json) as output:
+        with Bars() as bars:
+            report = run_parity(
+                open_bundle(bundle),
+                open_dataset(data, split),
+                runtimes_from(runtimes),
+                precisions_from(precisions),
+                load_budgets(budgets),
+                bars,
+                limit,
+            )
+        show(report, output)
+        if html is not None:
+            raise NotImplementedError
+        output.json(report.model_dump(mode="json"))
+    if not report.passed:
+        notice("edgedet: parity is not given; the table names the first stage that left its budget")
+        raise typer.Exit(1)
+
+
+def show(report: ParityReport, output: Output) -> None:
+    """Print one line an artifact, and why those failed that did."""
+    reference = report.reference
+    output.line(
+        f"{report.detector} on {report.data}: {report.images} images, {report.boxes} boxes; "
+        f"{reference.runtime} {reference.precision} finds {reference.detections} objects, "
+        f"mAP {percent(reference.map) or 'not measured'}"
+    )
+    output.line()
+    output.table(
+        ("runtime", "precision", "MB", "mAP", "ΔmAP", "matched %", "Δscore", "Δbox px", "SNR dB", "passed"),
+        [_cells(row) for row in report.rows],
+    )
+    for row in report.rows:
+        for reason in (*row.reasons, *row.notes):
+            output.line(f"{row.runtime} {row.precision}: {reason}")
+    for skipped in report.skipped:
+        output.line(f"{skipped.runtime} {skipped.precision} was not compared: {skipped.reason}")
+
+
+def _cells(row: ParityRow) -> tuple[object, ...]:
+    return (
+        row.runtime,
+        row.precision,
+        megabytes(row.model_bytes),
+        percent(row.map),
+        None if row.map_delta is None else f"{100 * row.map_delta:+.2f}",
+        percent(row.matched_fraction),
+        f"{row.max_score_delta:.4f}",
+        f"{row.max_box_px:.2f}",
+        None if row.output_snr_db is None else f"{row.output_snr_db:.1f}",
+        "yes" if row.passed else f"no: {row.first_stage_over_budget}",
+    )

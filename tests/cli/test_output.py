@@ -1,0 +1,89 @@
+"""Tables for readers, JSON for programs, and nothing between them."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from command import Command
+
+import edgedet as package
+from edgedet.cli.output import open_output
+
+COMMANDS = [
+    "demo",
+    "models",
+    "train",
+    "export",
+    "detect",
+    "evaluate",
+    "parity",
+    "benchmark",
+    "inspect",
+    "doctor",
+]
+
+
+def run(*arguments: str, stdout: int = subprocess.PIPE) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "edgedet", *arguments]
+    return subprocess.run(command, stdout=stdout, stderr=subprocess.PIPE, text=True, check=False)
+
+
+def test_the_module_runs_as_the_command_does() -> None:
+    done = run("--version")
+    assert (done.returncode, done.stdout, done.stderr) == (0, f"edgedet {package.__version__}\n", "")
+
+
+def test_help_is_shown_when_no_command_is_given(edgedet: Command) -> None:
+    result = edgedet()
+    assert result.code == 0
+    commands = re.findall(r"^  (\w+) +[A-Z]", result.stdout.partition("Commands:")[2], re.MULTILINE)
+    assert commands == COMMANDS
+
+
+def test_the_models_are_listed_with_what_they_cost(edgedet: Command) -> None:
+    result = edgedet("models")
+    assert result.code == 0
+    assert "ssdlite320_mobilenetv2" in result.stdout
+
+
+def test_json_on_standard_output_stands_alone(edgedet: Command) -> None:
+    rows = edgedet("models", "--json", "-").json["rows"]
+    assert {"name", "backbone", "params_m", "macs_m", "summary"} <= set(rows[0])
+
+
+def test_json_in_a_file_comes_beside_the_table(edgedet: Command, tmp_path: Path) -> None:
+    result = edgedet("models", "--json", tmp_path / "deep" / "models.json")
+    rows = json.loads((tmp_path / "deep" / "models.json").read_text())["rows"]
+    assert all(row["name"] in result.stdout for row in rows)
+    assert [path.name for path in (tmp_path / "deep").iterdir()] == ["models.json"]
+
+
+def test_what_vendors_print_does_not_get_into_the_json(capfd: pytest.CaptureFixture[str]) -> None:
+    with open_output("-") as output:
+        print("from Python")
+        os.write(1, b"from C\n")
+        output.line("from the table")
+        output.json({"a": 1})
+    captured = capfd.readouterr()
+    assert json.loads(captured.out) == {"a": 1}
+    assert "from Python" in captured.err
+    assert "from C" in captured.err
+    assert "from the table" not in captured.out + captured.err
+    print("afterwards")
+    assert capfd.readouterr().out == "afterwards\n"
+
+
+def test_a_reader_that_goes_away_ends_the_command_quietly() -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    try:
+        done = run("models", stdout=writing)
+    finally:
+        os.close(writing)
+    assert (done.returncode, done.stderr) == (141, "")
