@@ -11,6 +11,7 @@ and the BITMAPFILEHEADER and BITMAPINFOHEADER structures (BMP).
 from __future__ import annotations
 
 import struct
+import zlib
 from dataclasses import dataclass
 
 FORMATS = "JPEG, PNG, BMP, TIFF or WebP"
@@ -22,7 +23,7 @@ _TIFF_WIDTH, _TIFF_HEIGHT = 256, 257
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """Size as stored (before EXIF rotation), and whether the end of the picture is in the file."""
+    """Size as stored (before EXIF rotation), and whether the file is whole, as far as its format tells."""
 
     size_hw: tuple[int, int]
     complete: bool
@@ -68,7 +69,17 @@ def _jpeg(data: bytes) -> Header | None:
 
 def _png(data: bytes) -> Header:
     width, height = struct.unpack_from(">II", data, 16)
-    return Header((height, width), b"IEND" in data[24:])
+    view, position = memoryview(data), 8
+    while position + 12 <= len(data):
+        (length,) = struct.unpack_from(">I", data, position)
+        kind, end = data[position + 4 : position + 8], position + 8 + length
+        critical = kind[:1].isupper()
+        if critical and view[end : end + 4] != struct.pack(">I", zlib.crc32(view[position + 4 : end])):
+            break
+        if kind == b"IEND":
+            return Header((height, width), True)
+        position = end + 4
+    return Header((height, width), False)
 
 
 def _bmp(data: bytes) -> Header:

@@ -1,9 +1,9 @@
 """Image files to pixels: the one place where files that come from anywhere are decoded.
 
 The pixels are those of `cv2.imread(path)`: EXIF rotation is applied, grey becomes three equal channels,
-16-bit samples keep their high byte, and alpha is dropped, not composited. So a detector gives the same for a
-file that was read here and for one that the caller read. Unlike `cv2.imread`, every failure says what is
-wrong with which file.
+16-bit samples are scaled to 8 bits, and alpha is dropped, not composited. So a detector gives the same for a
+file that was read here and for one that the caller read. Unlike with `cv2.imread`, every failure says what is
+wrong with which file, and a file that ends too early is a failure.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def read_image(path: Path | str) -> Image:
             fix="make a smaller copy or cut it into tiles",
         )
     if not header.complete:
-        raise _unusable(path, f"{len(data)} bytes without the end of the picture", "a whole file")
+        raise _unusable(path, f"{len(data)} bytes that are cut or damaged", "a whole file")
     image = _decode(data)
     if image is None or image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
         raise _unusable(path, "contents that the decoder rejects", f"an undamaged {FORMATS} file")

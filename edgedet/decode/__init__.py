@@ -37,10 +37,11 @@ def find_candidates(
     geometry: Geometry,
     score_threshold: float | None = None,
 ) -> Candidates:
-    """Boxes above the threshold, clipped to the image, empty ones left out."""
+    """Boxes above the threshold, clipped to the image; empty ones and what is not finite are left out."""
     threshold = spec.score_threshold if score_threshold is None else score_threshold
-    boxes, scores, class_ids = registry.DECODERS.load(spec.decoder.family)(outputs, spec, threshold)
-    boxes = clip(geometry.to_image(boxes), geometry.image_hw)
+    with np.errstate(invalid="ignore", over="ignore"):  # what is not finite is left out below
+        boxes, scores, class_ids = registry.DECODERS.load(spec.decoder.family)(outputs, spec, threshold)
+        boxes = clip(geometry.to_image(boxes), geometry.image_hw)
     keep = np.isfinite(boxes).all(axis=1) & (boxes[:, 2:] > boxes[:, :2]).all(axis=1)
     if not keep.all():
         boxes, scores, class_ids = boxes[keep], scores[keep], class_ids[keep]

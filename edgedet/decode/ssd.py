@@ -73,17 +73,16 @@ def candidates(
     """
     logits = outputs[spec.output("class_logits").name][0]
     offsets = outputs[spec.output("box_offsets").name][0]
-    with np.errstate(invalid="ignore", over="ignore"):  # of infinite and NaN outputs
-        # The difference of logits that are near each other is exact, whatever their size.
-        worthy = logits[:, 1:] - logits[:, :1] > _least_margin(score_threshold)
-        rows, class_ids = np.divmod(np.flatnonzero(worthy), worthy.shape[1])
-        exponents = logits[rows]
-        exponents = np.exp(exponents - exponents.max(axis=1, keepdims=True))
-        scores = exponents[np.arange(len(rows)), class_ids + 1] / exponents.sum(axis=1)
-        hit = scores > score_threshold
-        rows, class_ids, scores = rows[hit], class_ids[hit], scores[hit]
-        priors = priors_cxcywh(spec.decoder.priors, spec.input.size_hw)
-        boxes = decode_offsets(offsets[rows], priors[rows], spec.decoder.variances)
+    # The difference of logits that are near each other is exact, whatever their size.
+    worthy = logits[:, 1:] - logits[:, :1] > _least_margin(score_threshold)
+    rows, class_ids = np.divmod(np.flatnonzero(worthy), worthy.shape[1])
+    exponents = logits[rows]
+    exponents = np.exp(exponents - exponents.max(axis=1, keepdims=True))
+    scores = exponents[np.arange(len(rows)), class_ids + 1] / exponents.sum(axis=1)
+    hit = scores > score_threshold
+    rows, class_ids, scores = rows[hit], class_ids[hit], scores[hit]
+    priors = priors_cxcywh(spec.decoder.priors, spec.input.size_hw)
+    boxes = decode_offsets(offsets[rows], priors[rows], spec.decoder.variances)
     return boxes, scores, class_ids
 
 

@@ -40,7 +40,7 @@ def candidates(draw: st.DrawFn, *, distinct: bool = False) -> tuple[np.ndarray, 
 
 
 def expected_nms(found: np.ndarray, scores: np.ndarray, class_ids: np.ndarray, threshold: float) -> set[int]:
-    """torchvision's suppression on every class, without the coordinate offsets of `batched_nms`, which round."""
+    """torchvision's suppression on every class, without the offsets of `batched_nms`, which round."""
     kept: set[int] = set()
     for class_id in np.unique(class_ids):
         members = np.flatnonzero(class_ids == class_id)
@@ -122,7 +122,7 @@ def test_a_limit_gives_the_first_of_all_that_stay(sample, threshold: float, limi
 
 
 def test_an_iou_of_exactly_the_threshold_is_decided_as_torchvision_does() -> None:
-    # 3 / 10 rounds to a float32 above the double 0.3, so that "greater than 0.3" depends on where it is compared.
+    # 3 / 10 rounds to a float32 above the double 0.3: "greater than 0.3" depends on where it is compared.
     found = np.array([[0, 0, 10, 1], [0, 0, 3, 1]], np.float32)
     scores, class_ids = np.array([0.9, 0.8], np.float32), np.zeros(2, np.int64)
     assert (
