@@ -11,6 +11,7 @@ from edgedet.environment import Environment
 from edgedet.errors import DataError
 from edgedet.files import write_atomically
 from edgedet.parity.budgets import Budgets
+from edgedet.selection import Skipped
 from edgedet.spec import Precision, Value
 
 Stage = Literal[
@@ -122,14 +123,6 @@ class ParityRow(Value):
     passed: bool
     reasons: tuple[str, ...]
     notes: tuple[str, ...] = ()
-
-
-class Skipped(Value):
-    """A runtime and precision that was not compared, and why."""
-
-    runtime: str
-    precision: str
-    reason: str
 
 
 class Reference(Value):

@@ -36,9 +36,9 @@ from edgedet.parity.compare import (
     max_abs_difference,
 )
 from edgedet.parity.judge import Measured
+from edgedet.parity.opened import REFERENCE, Opened, open_reference, open_selected
 from edgedet.parity.report import ParityReport, Reference
 from edgedet.parity.rows import Judged, parity_rows
-from edgedet.parity.selection import REFERENCE, Opened, open_reference, open_selected
 from edgedet.pipeline import RuntimeLike
 from edgedet.preprocess import Geometry, preprocess
 from edgedet.progress import Track, silent

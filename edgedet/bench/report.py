@@ -1,0 +1,110 @@
+"""What a benchmark measured, as values that are written as JSON."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import ValidationError
+
+from edgedet.environment import Environment
+from edgedet.errors import DataError
+from edgedet.files import write_atomically
+from edgedet.selection import Skipped
+from edgedet.spec import Precision, Value
+
+
+class Percentiles(Value):
+    """Of the time from image to detections, in milliseconds."""
+
+    p50: float
+    p90: float
+    p99: float
+
+
+class BenchmarkRow(Value):
+    """One artifact with one number of threads.
+
+    Attributes:
+        runtime: Name of the runtime.
+        precision: Precision of the artifact.
+        device: Where it ran.
+        threads: CPU threads of the runtime and of the resize.
+        frames: Frames that were measured.
+        preprocess_ms: Median of image to input tensor.
+        inference_ms: Median of the runtime.
+        postprocess_ms: Median of raw outputs to detections.
+        total_ms: Percentiles of the three together.
+        fps: Frames a second, one after the other: 1000 over the mean of the total.
+        host_share: Part of the time that is not the runtime's: (preprocess + postprocess) / total.
+        detections_per_frame: Mean number of objects; postprocessing takes longer the more there are.
+        load_ms: Opening the artifact, with the import of the runtime.
+        warm_up_frames: Frames before measuring, until the time a frame takes was stable.
+        stable: Whether it became so.
+        peak_rss_mb: Largest resident memory of a process that does nothing else, in 10^6 bytes; None where
+            the system does not say.
+        model_bytes: Size of the artifact's files.
+        speedup_vs_fp32: Median total of the same runtime and threads in fp32 over this one's; None without
+            one.
+    """
+
+    runtime: str
+    precision: Precision
+    device: str = "local"
+    threads: int
+    frames: int
+    preprocess_ms: float
+    inference_ms: float
+    postprocess_ms: float
+    total_ms: Percentiles
+    fps: float
+    host_share: float
+    detections_per_frame: float
+    load_ms: float
+    warm_up_frames: int
+    stable: bool
+    peak_rss_mb: float | None
+    model_bytes: int
+    speedup_vs_fp32: float | None
+
+
+class BenchmarkReport(Value):
+    """Everything that a benchmark measured.
+
+    Attributes:
+        detector: Name of the detector.
+        images: What was detected in.
+        rows: One an artifact and number of threads.
+        skipped: What was not measured, and why.
+        warnings: What a reader should know before believing or using a number.
+        environment: The machine.
+    """
+
+    schema_version: Literal[1] = 1
+    detector: str
+    images: str
+    rows: tuple[BenchmarkRow, ...]
+    skipped: tuple[Skipped, ...]
+    warnings: tuple[str, ...]
+    environment: Environment
+
+    def save(self, path: Path) -> None:
+        """Write it as JSON."""
+        write_atomically(path, self.model_dump_json(indent=2) + "\n")
+
+    @staticmethod
+    def load(path: Path) -> BenchmarkReport:
+        """Read what `save` wrote.
+
+        Raises:
+            DataError: The file is missing or not a benchmark report of this schema version.
+        """
+        try:
+            return BenchmarkReport.model_validate_json(path.read_bytes())
+        except (OSError, ValidationError) as exc:
+            raise DataError(
+                f"cannot read the benchmark report {path}",
+                got=str(exc).splitlines()[0],
+                expected="what `edgedet benchmark --json` wrote",
+                fix="run `edgedet benchmark` again with this version of edgedet",
+            ) from exc

@@ -1,0 +1,231 @@
+"""Every artifact measured in turns, so that a changing clock or another program slows all of them alike."""
+
+from __future__ import annotations
+
+import math
+import os
+import tempfile
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+
+from edgedet import registry
+from edgedet.bench.report import BenchmarkReport
+from edgedet.bench.rows import Measured, benchmark_rows, warnings_of
+from edgedet.bench.stopwatch import Times
+from edgedet.bench.workers import Order, Worker
+from edgedet.bundle import MANIFEST, RUNTIME_OF_SUFFIX, open_bundle
+from edgedet.data import open_dataset
+from edgedet.data.dataset import Dataset
+from edgedet.environment import read_environment
+from edgedet.errors import BundleError, DataError, InternalError, MissingError, UsageError
+from edgedet.preprocess import Image
+from edgedet.progress import Track, silent
+from edgedet.selection import Skipped, check_names, select
+from edgedet.spec import DetectorSpec, Precision
+
+# Different images, so that neither the caches nor the number of objects are those of a single one.
+_IMAGES = 8
+
+# A turn is long enough for a hundred frames of a fast detector, and short against the drift of a clock.
+_TURN_S = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Contender:
+    """One artifact to be measured."""
+
+    path: Path
+    runtime: str
+    precision: Precision
+    model_bytes: int
+
+
+@dataclass(slots=True)
+class _Lane:
+    """A contender, its worker and what was measured so far."""
+
+    contender: _Contender
+    worker: Worker
+    times: Times = field(default_factory=Times)
+
+
+def run_benchmark(
+    source: Path | str,
+    runtimes: Sequence[str] | None = None,
+    precisions: Sequence[str] | None = None,
+    threads: Sequence[int] = (1,),
+    dataset: Dataset | None = None,
+    duration_s: float = 5.0,
+    track: Track = silent,
+) -> BenchmarkReport:
+    """Measure a bundle's artifacts, or one lone artifact, from image to detections on this machine.
+
+    Args:
+        source: A bundle folder or an artifact file.
+        runtimes: Names of runtimes that must be measured; by default all that source and machine have.
+        precisions: Precisions that must be measured; by default all of the source.
+        threads: Numbers of CPU threads, each measured.
+        dataset: Its first images are shown in turn; by default those of the built-in data set.
+        duration_s: Measured seconds for each artifact and number of threads; MLPerf asks for 60.
+        track: Shows progress.
+
+    Raises:
+        UsageError: A name does not exist, a number makes no sense, or the source lacks what was asked for.
+        BundleError: The source cannot be read.
+        DataError: The data set has no readable image.
+        MissingError: A runtime that was asked for is not installed, or none is.
+    """
+    _check_numbers(threads, duration_s)
+    check_names(runtimes, precisions)
+    spec, contenders, skipped = _contenders(Path(source), runtimes, precisions)
+    frames, description = _frames(dataset or open_dataset("builtin"))
+    environment = read_environment()
+    load_average = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
+    with ExitStack() as stack:
+        images = _saved(frames, stack)
+        jobs = [(contender, count) for contender in contenders for count in dict.fromkeys(threads)]
+        lanes = _open_all(jobs, images, runtimes, skipped, stack, track)
+        _take_turns(lanes, duration_s, skipped, track)
+        measured = [_measured(lane) for lane in lanes if lane.times.detections]
+    rows = benchmark_rows(measured)
+    return BenchmarkReport(
+        detector=spec.name,
+        images=description,
+        rows=rows,
+        skipped=tuple(skipped),
+        warnings=warnings_of(rows, environment, load_average),
+        environment=environment,
+    )
+
+
+def _check_numbers(threads: Sequence[int], duration_s: float) -> None:
+    if not threads or min(threads) < 1 or not 0 < duration_s < math.inf:
+        raise UsageError(
+            "cannot measure that",
+            got=f"threads {list(threads)}, {duration_s} seconds",
+            expected="numbers of threads of 1 or more, and more than 0 seconds",
+            fix="for example --threads 1,2 --duration 10",
+        )
+
+
+def _contenders(
+    source: Path, runtimes: Sequence[str] | None, precisions: Sequence[str] | None
+) -> tuple[DetectorSpec, list[_Contender], list[Skipped]]:
+    if source.is_file() and source.name != MANIFEST:
+        spec, contender = _lone(source, runtimes, precisions)
+        return spec, [contender], []
+    bundle = open_bundle(source.parent if source.name == MANIFEST else source)
+    artifacts, skipped = select(bundle, runtimes, precisions)
+    return (
+        bundle.spec,
+        [_Contender(bundle.root, a.runtime, a.precision, a.bytes) for a in artifacts],
+        skipped,
+    )
+
+
+def _lone(
+    path: Path, runtimes: Sequence[str] | None, precisions: Sequence[str] | None
+) -> tuple[DetectorSpec, _Contender]:
+    name = RUNTIME_OF_SUFFIX.get(path.suffix)
+    if name is None:
+        raise BundleError(
+            f"cannot open {path}",
+            got=f"a {path.suffix or 'nameless'} file",
+            expected=f"a bundle folder or a file ending in {', '.join(RUNTIME_OF_SUFFIX)}",
+            fix="check the path, or make a bundle with `edgedet export`",
+        )
+    spec: DetectorSpec = registry.RUNTIMES.load(name).read_spec(path)
+    if (runtimes and list(runtimes) != [name]) or (precisions and list(precisions) != [spec.precision]):
+        raise UsageError(
+            f"{path} is one artifact",
+            got=" ".join([*(runtimes or ()), *(precisions or ())]),
+            expected=f"{name} {spec.precision}",
+            fix="leave those options out, or give the bundle that has what they name",
+        )
+    weights = path.with_suffix(".bin") if path.suffix == ".xml" else None
+    size = path.stat().st_size + (weights.stat().st_size if weights and weights.is_file() else 0)
+    return spec, _Contender(path, name, spec.precision, size)
+
+
+def _frames(dataset: Dataset) -> tuple[list[Image], str]:
+    frames = [image.image_bgr for image in islice(dataset, _IMAGES)]
+    if not frames:
+        raise DataError(
+            "there is no image to detect in",
+            got=f"{dataset.root}: {dataset.summary}",
+            expected="at least one readable image",
+            fix="check --data and --split",
+        )
+    sizes = sorted({f"{frame.shape[1]}x{frame.shape[0]}" for frame in frames})
+    shown = ", ".join(sizes[:3]) + (" and others" if len(sizes) > 3 else "")
+    return frames, f"{len(frames)} images of {dataset.root.name}, {shown}"
+
+
+def _saved(frames: Sequence[Image], stack: ExitStack) -> Path:
+    path = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="edgedet-"))) / "images.npz"
+    np.savez(path, allow_pickle=False, **{f"{index:03d}": frame for index, frame in enumerate(frames)})
+    return path
+
+
+def _open_all(
+    jobs: Sequence[tuple[_Contender, int]],
+    images: Path,
+    asked: Sequence[str] | None,
+    skipped: list[Skipped],
+    stack: ExitStack,
+    track: Track,
+) -> list[_Lane]:
+    """One warm worker a job; runtimes that are not installed are skipped unless they were asked for."""
+    lanes: list[_Lane] = []
+    missing: dict[tuple[str, Precision], MissingError] = {}
+    for contender, count in track(jobs, "Warming up", len(jobs)):
+        key = (contender.runtime, contender.precision)
+        if key in missing:
+            continue
+        order = Order(contender.path, contender.runtime, contender.precision, count, images)
+        try:
+            lanes.append(_Lane(contender, stack.enter_context(Worker(order))))
+        except MissingError as exc:
+            if asked is not None:
+                raise
+            missing[key] = exc
+            skipped.append(Skipped(runtime=key[0], precision=key[1], reason=str(exc)))
+    if not lanes:
+        raise next(iter(missing.values()))
+    return lanes
+
+
+def _take_turns(lanes: list[_Lane], duration_s: float, skipped: list[Skipped], track: Track) -> None:
+    """Rounds in which every worker measures once, each round beginning with another one."""
+    rounds = max(1, round(duration_s / _TURN_S))
+    turns = [lanes[(start + index) % len(lanes)] for start in range(rounds) for index in range(len(lanes))]
+    failed: list[_Lane] = []
+    for lane in track(turns, "Measuring", len(turns)):
+        if lane in failed:
+            continue
+        try:
+            lane.times.extend(lane.worker.measure(duration_s / rounds))
+        except InternalError as exc:
+            failed.append(lane)
+            lane.times = Times()
+            contender = lane.contender
+            skipped.append(Skipped(runtime=contender.runtime, precision=contender.precision, reason=str(exc)))
+
+
+def _measured(lane: _Lane) -> Measured:
+    return Measured(
+        runtime=lane.contender.runtime,
+        precision=lane.contender.precision,
+        threads=lane.worker.order.threads,
+        model_bytes=lane.contender.model_bytes,
+        times=lane.times,
+        load_ms=lane.worker.load_ms,
+        warm_up_frames=lane.worker.warm_up_frames,
+        stable=lane.worker.stable,
+        peak_rss_mb=lane.worker.peak_rss_mb(),
+    )

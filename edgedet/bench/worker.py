@@ -1,0 +1,77 @@
+"""The process that holds one artifact and measures when it is told to: `python -m edgedet.bench.worker JSON`.
+
+One process an artifact makes peak memory its own, and keeps the thread pools of one vendor, which spin for a
+while after each run, from the cores of another. Requests and answers are lines of JSON on standard input and
+output; what a vendor prints goes to standard error.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import re
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TextIO
+
+import cv2
+import numpy as np
+
+from edgedet.bench.stopwatch import Stopwatch
+from edgedet.errors import EdgedetError
+from edgedet.pipeline import load
+
+
+def main(arguments: list[str]) -> None:
+    """Serve until standard input ends; the one argument is `edgedet.bench.workers.Order` as JSON."""
+    answers = os.fdopen(os.dup(sys.stdout.fileno()), "w")
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
+    try:
+        _serve(json.loads(arguments[0]), answers)
+    except EdgedetError as exc:
+        parts = {"summary": exc.summary, "got": exc.got, "expected": exc.expected, "fix": exc.fix}
+        _answer(answers, {"error": type(exc).__name__, **parts})
+
+
+def _serve(order: dict[str, Any], answers: TextIO) -> None:
+    cv2.setNumThreads(order["threads"])
+    with np.load(order["images"]) as file:
+        images = [file[name] for name in file.files]
+    started = time.perf_counter()
+    with load(Path(order["path"]), order["runtime"], order["precision"], order["threads"]) as pipeline:
+        load_ms = 1e3 * (time.perf_counter() - started)
+        stopwatch = Stopwatch(pipeline, images)
+        frames, stable = stopwatch.warm_up()
+        _answer(answers, {"load_ms": load_ms, "warm_up_frames": frames, "stable": stable})
+        commands: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
+            "measure": lambda request: dataclasses.asdict(stopwatch.measure(request["seconds"])),
+            "peak_rss_mb": lambda _: {"peak_rss_mb": peak_rss_mb()},
+        }
+        for line in sys.stdin:
+            request = json.loads(line)
+            _answer(answers, commands[request["do"]](request))
+
+
+def _answer(answers: TextIO, value: dict[str, Any]) -> None:
+    answers.write(json.dumps(value) + "\n")
+    answers.flush()
+
+
+def peak_rss_mb() -> float | None:
+    """Largest resident memory of this process so far, in 10^6 bytes; None where the system does not say.
+
+    Linux's VmHWM and not `getrusage`: the latter keeps across exec what the parent had when it forked.
+    """
+    try:
+        status = Path("/proc/self/status").read_text()
+    except OSError:
+        return None
+    found = re.search(r"^VmHWM:\s+(\d+) kB", status, re.MULTILINE)
+    return int(found[1]) * 1024 / 1e6 if found else None
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

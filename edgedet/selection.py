@@ -1,0 +1,91 @@
+"""Which artifacts of a bundle a measurement covers, which it does not, and why."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from edgedet import registry
+from edgedet.bundle import Artifact, Bundle
+from edgedet.errors import UsageError
+from edgedet.spec import PRECISIONS, Value
+
+# The checkpoint in PyTorch: a bundle has it in float only, and that it has no other is not worth a word.
+FLOAT = "eager"
+
+
+class Skipped(Value):
+    """A runtime and precision that was left out, and why."""
+
+    runtime: str
+    precision: str
+    reason: str
+
+
+def select(
+    bundle: Bundle,
+    runtimes: Sequence[str] | None,
+    precisions: Sequence[str] | None,
+    leave_out: Sequence[str] = (),
+) -> tuple[list[Artifact], list[Skipped]]:
+    """Artifacts in the order of precisions and then runtimes, and what is not there.
+
+    Args:
+        bundle: Where they are.
+        runtimes: Names of runtimes that are asked for; None for all.
+        precisions: Precisions that are asked for; None for all.
+        leave_out: Runtimes that are not taken unless they are asked for.
+
+    Raises:
+        UsageError: A name does not exist, the bundle lacks what was asked for, or nothing is selected.
+    """
+    check_names(runtimes, precisions)
+    available = {(a.runtime, a.precision): a for a in bundle.manifest.artifacts if a.runtime}
+    everything = sorted({runtime for runtime, _ in available} - set(leave_out))
+    wanted = everything if runtimes is None else list(dict.fromkeys(runtimes))
+    present = {precision for runtime, precision in available if runtime in wanted}
+    keys = [
+        (r, p) for p in PRECISIONS if p in (present if precisions is None else precisions) for r in wanted
+    ]
+    artifacts = [available[key] for key in keys if key in available]
+    if not artifacts:
+        raise _nothing(bundle, [*(runtimes or ()), *(precisions or ())])
+    absent = [key for key in keys if key not in available]
+    if absent and runtimes is not None and precisions is not None:
+        bundle.artifact(*absent[0])  # raises, listing what there is
+    skipped = [Skipped(runtime=r, precision=p, reason="not in the bundle") for r, p in absent if r != FLOAT]
+    if runtimes is None:
+        skipped += [_not_runnable(a) for a in bundle.manifest.artifacts if not a.runtime]
+    return artifacts, skipped
+
+
+def check_names(runtimes: Sequence[str] | None, precisions: Sequence[str] | None) -> None:
+    """Refuse names that do not exist.
+
+    Raises:
+        UsageError: One does not.
+    """
+    for name in runtimes or ():
+        registry.RUNTIMES.entry(name)
+    for precision in precisions or ():
+        if precision not in PRECISIONS:
+            raise UsageError(
+                "there is no such precision",
+                got=precision,
+                expected=", ".join(PRECISIONS),
+                fix="use one of those",
+            )
+
+
+def _not_runnable(artifact: Artifact) -> Skipped:
+    reason = artifact.note or "no runtime opens this file as it is"
+    return Skipped(runtime=artifact.target, precision=artifact.precision, reason=reason)
+
+
+def _nothing(bundle: Bundle, asked: Sequence[str]) -> UsageError:
+    have = ", ".join(f"{a.runtime} {a.precision}" for a in bundle.manifest.artifacts if a.runtime)
+    return UsageError(
+        f"{bundle.root} has no artifact of those that were asked for",
+        got=" ".join(asked) or "all runtimes and precisions",
+        expected=f"some of {have or 'nothing: the bundle is empty'}",
+        fix="choose some of those, or export the bundle again with more targets",
+    )
