@@ -221,7 +221,7 @@ def test_what_the_bundle_does_not_have_is_refused_when_asked_for(workbench):
         run_parity(workbench.bundle, workbench.data, runtimes=["onnx"])
     with pytest.raises(UsageError, match="tflite"):
         run_parity(workbench.bundle, workbench.data, runtimes=["tflite"])
-    with pytest.raises(UsageError, match="no fp16"):
+    with pytest.raises(UsageError, match="ort fp16"):
         run_parity(workbench.bundle, workbench.data, runtimes=["ort"], precisions=["fp16"])
     with pytest.raises(UsageError, match="no such precision"):
         run_parity(workbench.bundle, workbench.data, precisions=["int4"])

@@ -1,0 +1,110 @@
+"""A benchmark of real artifacts in ONNX Runtime: what is measured and what is refused, not how fast it is."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from edgedet.bench import BenchmarkReport, run_benchmark
+from edgedet.bench.worker import peak_rss_mb
+from edgedet.bench.workers import Order, Worker
+from edgedet.errors import BundleError, DataError, InternalError, MissingExtraError, UsageError
+
+
+@pytest.fixture(scope="module")
+def report(bundle) -> BenchmarkReport:
+    return run_benchmark(bundle.root, threads=(1, 2), duration_s=0.4)
+
+
+def test_every_artifact_is_measured_with_every_number_of_threads(report):
+    rows = [(row.runtime, row.precision, row.threads) for row in report.rows]
+    assert rows == [("ort", "fp32", 1), ("ort", "fp32", 2), ("ort", "int8", 1), ("ort", "int8", 2)]
+    assert report.skipped == ()
+    assert "builtin" in report.images
+
+
+def test_a_row_holds_together(report, bundle):
+    for row in report.rows:
+        assert row.frames > 10
+        assert 0 < row.preprocess_ms < row.total_ms.p99
+        assert 0 < row.inference_ms <= row.total_ms.p50 <= row.total_ms.p90 <= row.total_ms.p99
+        assert 0 < row.host_share < 1
+        assert row.detections_per_frame > 5, "the network sees objects, so that postprocessing is not idle"
+        assert row.model_bytes == bundle.artifact("ort", row.precision).bytes
+        assert row.speedup_vs_fp32 > 0
+
+
+def test_peak_memory_is_that_of_a_process_that_does_nothing_else(report):
+    ballast = bytearray(300_000_000)  # of the measuring process, which must not be counted
+    ballast[::4096] = b"x" * len(ballast[::4096])
+    assert peak_rss_mb() > 300
+    assert all(20 < row.peak_rss_mb < 300 for row in report.rows)
+
+
+def test_a_worker_forked_from_a_large_process_counts_only_its_own_memory(bundle, tmp_path: Path):
+    ballast = bytearray(400_000_000)
+    ballast[::4096] = b"x" * len(ballast[::4096])
+    np.savez(tmp_path / "images.npz", np.zeros((40, 40, 3), np.uint8))
+    order = Order(bundle.root, "ort", "fp32", 1, tmp_path / "images.npz")
+    with Worker(order) as worker:
+        worker.measure(0.01)
+        assert worker.peak_rss_mb() < 300
+
+
+def test_a_lone_artifact_is_measured(bundle, tmp_path: Path):
+    shutil.copy(bundle.root / "int8" / "model.onnx", tmp_path / "lone.onnx")
+    (row,) = run_benchmark(tmp_path / "lone.onnx", duration_s=0.1).rows
+    assert (row.runtime, row.precision, row.speedup_vs_fp32) == ("ort", "int8", None)
+    with pytest.raises(UsageError, match="one artifact"):
+        run_benchmark(tmp_path / "lone.onnx", precisions=["fp32"])
+
+
+def test_a_report_survives_its_file(report, tmp_path: Path):
+    report.save(tmp_path / "benchmark.json")
+    assert BenchmarkReport.load(tmp_path / "benchmark.json") == report
+
+
+def test_what_cannot_be_measured_is_refused(bundle, tmp_path: Path):
+    with pytest.raises(UsageError, match="threads"):
+        run_benchmark(bundle.root, threads=(0,))
+    with pytest.raises(UsageError, match="seconds"):
+        run_benchmark(bundle.root, duration_s=0)
+    with pytest.raises(UsageError, match="no runtime of that name"):
+        run_benchmark(bundle.root, runtimes=["onnx"])
+    with pytest.raises(BundleError, match="no such path"):
+        run_benchmark(tmp_path / "none.onnx")
+    with pytest.raises(DataError, match="no image to detect in"):
+        run_benchmark(bundle.root, dataset=_Nothing())
+
+
+class _Nothing:
+    root, summary = Path("nowhere"), "0 images, 0 boxes"
+
+    def __iter__(self):
+        return iter(())
+
+
+def test_a_changed_artifact_is_refused_as_the_worker_says_it(bundle, tmp_path: Path):
+    shutil.copytree(bundle.root, tmp_path / "bundle")
+    (tmp_path / "bundle" / "fp32" / "model.onnx").write_bytes(b"changed")
+    with pytest.raises(BundleError, match="is not the file that was exported"):
+        run_benchmark(tmp_path / "bundle", precisions=["fp32"], duration_s=0.1)
+
+
+def test_a_runtime_that_is_not_installed_is_skipped_or_refused(bundle, monkeypatch, tmp_path: Path):
+    (tmp_path / "onnxruntime").mkdir()
+    (tmp_path / "onnxruntime" / "__init__.py").write_text(
+        "raise ModuleNotFoundError(\"No module named 'onnxruntime'\", name='onnxruntime')"
+    )
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    with pytest.raises(MissingExtraError, match=r'pip install "edgedet\[onnx\]"'):
+        run_benchmark(bundle.root, runtimes=["ort"], duration_s=0.1)
+
+
+def test_a_worker_that_dies_is_named_with_what_it_said(bundle, tmp_path: Path):
+    order = Order(bundle.root, "ort", "fp32", 1, tmp_path / "no such file.npz")
+    with pytest.raises(InternalError, match="No such file"):
+        Worker(order)
