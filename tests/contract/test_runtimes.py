@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -150,13 +152,18 @@ def test_an_artifact_that_has_other_outputs_than_its_spec_is_refused(subject: An
             subject.open(spec=subject.spec.model_copy(update={"outputs": (boxes, other)}))
 
 
-def test_nothing_is_written_to_the_terminal(
-    subject: Any, feeds: Any, capfd: pytest.CaptureFixture[str]
-) -> None:
-    with subject.open() as runtime:
-        runtime.run(feeds)
-    captured = capfd.readouterr()
-    assert captured.out + captured.err == ""
+def test_a_process_that_opens_and_runs_an_artifact_prints_nothing(subject: Any, tmp_path: Path) -> None:
+    code = (
+        "import sys, numpy\n"
+        "from pathlib import Path\n"
+        "from edgedet import registry\n"
+        "with registry.RUNTIMES.load(sys.argv[1])(Path(sys.argv[2])) as runtime:\n"
+        "    runtime.run({spec.name: numpy.zeros(spec.shape, spec.dtype) for spec in runtime.inputs})\n"
+    )
+    command = [sys.executable, "-c", code, subject.runtime.name, str(subject.path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_no_file_is_made_or_changed(subject: Any, feeds: Any) -> None:
