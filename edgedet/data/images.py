@@ -66,7 +66,9 @@ def list_images(folder: Path, *, recursive: bool = False) -> list[Path]:
     return sorted(
         path
         for path in found
-        if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".") and not path.is_dir()
+        if path.suffix.lower() in IMAGE_SUFFIXES
+        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
+        and not path.is_dir()
     )
 
 

@@ -43,7 +43,7 @@ def recognises(path: Path) -> bool:
     """A yaml with names, or a folder with images and label files in one of the two layouts."""
     if path.is_file():
         return path.suffix.lower() in (".yaml", ".yml")
-    return path.is_dir() and any(_labels_of(folder).is_dir() for folder in _image_folders(path))
+    return path.is_dir() and any(_labels_of(path, folder).is_dir() for folder in _image_folders(path))
 
 
 READER = Reader(recognises, read, rank=1)
@@ -69,13 +69,13 @@ def _image_folders(root: Path) -> list[Path]:
     return [folder for folder in folders if folder.is_dir()]
 
 
-def _labels_of(folder: Path) -> Path:
-    """The label folder of an image folder: the last `images` in its path becomes `labels`."""
-    parts = list(folder.parts)
-    last = len(parts) - 1 - parts[::-1].index("images") if "images" in parts else None
-    if last is None:
+def _labels_of(root: Path, folder: Path) -> Path:
+    """The label folder of an image folder: the last `images` below the root becomes `labels`."""
+    parts = list(folder.relative_to(root).parts)
+    if "images" not in parts:
         return folder
-    return Path(*parts[:last], "labels", *parts[last + 1 :])
+    parts[len(parts) - 1 - parts[::-1].index("images")] = "labels"
+    return root.joinpath(*parts)
 
 
 def _folders(root: Path, request: Request, description: Description) -> list[Path]:
@@ -109,7 +109,7 @@ def _folder_of(root: Path, split: str, description: Description) -> Path:
 def _index(
     root: Path, folder: Path, class_ids: dict[int, int], summary: Summary, records: dict[str, Record]
 ) -> None:
-    labels = _labels_of(folder)
+    labels = _labels_of(root, folder)
     stems: set[str] = set()
     for image in list_images(folder):
         image_id = relative_inside(root, image)

@@ -17,7 +17,12 @@ _KEY = re.compile(r"^([A-Za-z_][\w-]*)\s*:(?:\s+(.*))?$")
 _LIST_ITEM = re.compile(r"^\s*-\s+(.+)$")
 _MAP_ITEM = re.compile(r"^\s+[\"']?(\d+)[\"']?\s*:\s+(.+)$")
 _QUOTED = re.compile(r"""^("(?:[^"\\]|\\.)*"|'(?:[^']|'')*')\s*(?:#.*)?$""")
-_IN_BRACKETS = re.compile(r"""\s*("(?:[^"\\]|\\.)*"|'(?:[^']|'')*'|[^,"'\[\]{}]+?)\s*(?:,|$)""")
+_BRACKETS = re.compile(r"^(?:\[(.*)\]|\{(.*)\})\s*(?:#.*)?$")
+# An index where there is one, then a value: quoted, or plain, which may hold quotes but not start with one.
+_IN_BRACKETS = re.compile(
+    r"""\s*(?:["']?(\d+)["']?\s*:\s+)?"""
+    r"""("(?:[^"\\]|\\.)*"|'(?:[^']|'')*'|[^,"'\[\]{}\s][^,\[\]{}]*)\s*(?:,\s*|$)"""
+)
 
 _SPLIT_KEYS = ("train", "val", "test")
 
@@ -77,27 +82,21 @@ def _names(path: Path, head: str, body: list[str]) -> tuple[str, ...]:
 
 
 def _names_in_brackets(path: Path, text: str) -> tuple[str, ...]:
-    text = (
-        text.partition("]")[0] + "]" if text.startswith("[") and '"' not in text and "'" not in text else text
-    )
-    if text[0] + text[-1] not in ("[]", "{}"):
+    whole = _BRACKETS.match(text)
+    if whole is None:
         raise _refused(path, text[:80])
-    inner = text[1:-1].strip().removesuffix(",")
-    items, position = [], 0
-    while position < len(inner):
-        match = _IN_BRACKETS.match(inner, position)
-        if match is None:
-            raise _refused(path, inner[position : position + 80])
-        items.append(match[1])
-        position = match.end()
-    if text[0] == "[":
-        return _in_order(path, dict(enumerate(_scalar(item) for item in items)))
+    inner = (whole[1] or whole[2] or "").strip()
     pairs: dict[int, str] = {}
-    for item in items:
-        key, colon, value = item.partition(":")
-        if not colon or not key.strip().isdecimal():
-            raise _refused(path, item[:80])
-        pairs[int(key)] = _scalar(value.strip())
+    position = 0
+    while position < len(inner):
+        item = _IN_BRACKETS.match(inner, position)
+        if item is None or (item[1] is None) == text.startswith("{"):
+            raise _refused(path, inner[position : position + 80])
+        index = len(pairs) if item[1] is None else int(item[1])
+        if index in pairs:
+            raise _refused(path, f"index {index} twice")
+        pairs[index] = _scalar(item[2])
+        position = item.end()
     return _in_order(path, pairs)
 
 
