@@ -85,14 +85,15 @@ class TensorRtRuntime(Runtime):
     def _open(self) -> Signature:
         _require_gpu()
         self._log = _ErrorLog()
-        self._runtime = tensorrt.Runtime(self._log)  # kept, because an engine must not outlive its runtime
-        engine = self._runtime.deserialize_cuda_engine(self.path.read_bytes())
-        if engine is None:
+        # Runtime, engine and context are kept, because none may outlive the one that it came from.
+        self._runtime = tensorrt.Runtime(self._log)
+        self._engine = self._runtime.deserialize_cuda_engine(self.path.read_bytes())
+        if self._engine is None:
             raise self._unusable("a plan that TensorRT does not load")
-        self._context = engine.create_execution_context()
+        self._context = self._engine.create_execution_context()
         if self._context is None:
             raise self._unusable("an engine that does not fit into the GPU's memory")
-        inputs, outputs = _signature(engine)
+        inputs, outputs = _signature(self._engine)
         with ExitStack() as resources:
             self._stream = _checked(cudart.cudaStreamCreate())
             resources.callback(cudart.cudaStreamDestroy, self._stream)
@@ -119,7 +120,7 @@ class TensorRtRuntime(Runtime):
         _checked(cudart.cudaMemcpyAsync(target, source, nbytes, kind, self._stream))
 
     def _close(self) -> None:
-        del self._context, self._runtime
+        del self._context, self._engine, self._runtime
         self._resources.close()
 
     def _unusable(self, got: str) -> BundleError:
