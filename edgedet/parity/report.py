@@ -74,6 +74,7 @@ class ParityRow(Value):
         precision: Precision of the artifact.
         device: Where it ran.
         model_bytes: Size of the artifact's files.
+        model_sha256: Of the file that the runtime opens.
         images: Images that it ran on.
         map: Mean average precision 0..1; None for data without boxes.
         map50: The same at IoU 0.5.
@@ -102,6 +103,7 @@ class ParityRow(Value):
     precision: Precision
     device: str = "local"
     model_bytes: int
+    model_sha256: str
     images: int
     map: float | None
     map50: float | None

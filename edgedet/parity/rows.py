@@ -46,6 +46,7 @@ def _row(one: Judged, labels: Sequence[str], breaches: Sequence[Breach]) -> Pari
         runtime=one.artifact.runtime,
         precision=one.artifact.precision,
         model_bytes=one.artifact.bytes,
+        model_sha256=one.artifact.files[0].sha256,
         images=one.images,
         map=measured.accuracy.map,
         map50=measured.accuracy.map50,

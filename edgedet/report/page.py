@@ -1,0 +1,292 @@
+"""Reports to the words and numbers of the page: what is chosen and rounded is so here, the template places it."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from edgedet.bench.report import BenchmarkReport, BenchmarkRow
+from edgedet.parity.budgets import Budgets
+from edgedet.parity.report import ClassParity, OutputDifference, ParityReport, ParityRow
+from edgedet.report.pictures import Picture
+from edgedet.spec import PRECISIONS, DetectorSpec
+
+NOTHING = "–"
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """One number with its name; `state` is "good", "bad" or ""."""
+
+    name: str
+    text: str
+    state: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ArtifactRow:
+    """One artifact: its line in the matrix and what unfolds below it."""
+
+    runtime: str
+    precision: str
+    passed: bool
+    verdict: str
+    cells: tuple[Cell, ...]
+    reasons: tuple[str, ...]
+    notes: tuple[str, ...]
+    outputs: tuple[OutputDifference, ...]
+    classes: tuple[ClassParity, ...]
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class Bar:
+    """One line of the chart of times; widths are percent of the widest bar."""
+
+    name: str
+    total: str
+    note: str
+    widths: tuple[float, float, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """One picture."""
+
+    title: str
+    caption: str
+    source: str
+    width: int
+    height: int
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Everything that the template places."""
+
+    title: str
+    passed: bool
+    verdict: str
+    summary: tuple[str, ...]
+    facts: tuple[Cell, ...]
+    artifacts: tuple[ArtifactRow, ...]
+    skipped: tuple[tuple[str, str], ...]
+    bars: tuple[Bar, ...]
+    warnings: tuple[str, ...]
+    pictures: tuple[Shown, ...]
+    budget_columns: tuple[str, ...]
+    budget_rows: tuple[tuple[str, tuple[str, ...]], ...]
+    provenance: tuple[tuple[str, str], ...]
+
+
+def page_of(
+    spec: DetectorSpec,
+    parity: ParityReport,
+    benchmark: BenchmarkReport | None,
+    pictures: Sequence[Picture],
+) -> Page:
+    """The page of a parity report, with the times of a benchmark where there is one."""
+    timed = _fewest_threads(benchmark)
+    failed = sum(not row.passed for row in parity.rows)
+    total = len(parity.rows)
+    return Page(
+        title=parity.detector,
+        passed=parity.passed,
+        verdict=_verdict(total, failed),
+        summary=_summary(parity, timed),
+        facts=_facts(spec, parity),
+        artifacts=tuple(_artifact(row, timed.get((row.runtime, row.precision))) for row in parity.rows),
+        skipped=tuple((f"{one.runtime} {one.precision}", one.reason) for one in parity.skipped),
+        bars=_bars(benchmark.rows) if benchmark else (),
+        warnings=benchmark.warnings if benchmark else (),
+        pictures=tuple(_shown(picture) for picture in pictures),
+        budget_columns=PRECISIONS,
+        budget_rows=_budget_rows(parity.budgets),
+        provenance=_provenance(spec, parity, benchmark),
+    )
+
+
+def _verdict(total: int, failed: int) -> str:
+    things = "artifact" if total == 1 else "artifacts"
+    if not failed:
+        return f"{'The' if total == 1 else f'All {total}'} {things} " + (
+            "detects what PyTorch detects" if total == 1 else "detect what PyTorch detects"
+        )
+    return f"{failed} of {total} {things} {'is' if failed == 1 else 'are'} outside the budget"
+
+
+def _summary(parity: ParityReport, timed: dict[tuple[str, str], BenchmarkRow]) -> tuple[str, ...]:
+    images = f"{parity.images} real image{'s' * (parity.images != 1)}"
+    lines = [
+        f"Compared stage by stage on {images} of {parity.data}, where the float detector finds "
+        f"{parity.reference.detections} objects."
+    ]
+    passing = [
+        (timed[row.runtime, row.precision], row)
+        for row in parity.rows
+        if row.passed and (row.runtime, row.precision) in timed
+    ]
+    if passing:
+        best, row = min(passing, key=lambda pair: pair[0].total_ms.p50)
+        gain = best.speedup_vs_fp32
+        times = "" if gain is None or row.precision == "fp32" else f", {gain:.2f} × as fast as its fp32"
+        lines.append(
+            f"Fastest within its budget on this machine: {row.runtime} {row.precision}, "
+            f"{_milliseconds(best.total_ms.p50)} a frame{times}, {_megabytes(row.model_bytes)}."
+        )
+    return tuple(lines)
+
+
+def _facts(spec: DetectorSpec, parity: ParityReport) -> tuple[Cell, ...]:
+    height, width = spec.input.size_hw
+    return (
+        Cell("float mAP", _points(parity.reference.map)),
+        Cell("float mAP at IoU 0.5", _points(parity.reference.map50)),
+        Cell("images", str(parity.images)),
+        Cell("labelled boxes", str(parity.boxes)),
+        Cell("classes", str(len(spec.labels))),
+        Cell("input", f"{width} × {height}"),
+    )
+
+
+def _artifact(row: ParityRow, timed: BenchmarkRow | None) -> ArtifactRow:
+    cells = [
+        Cell("size", _megabytes(row.model_bytes)),
+        Cell("mAP", _points(row.map)),
+        Cell(
+            "Δ mAP", NOTHING if row.map_delta is None else f"{100 * row.map_delta:+.2f}", _state(row, "mAP")
+        ),
+        Cell("matched", f"{_floor_percent(row.matched_fraction)} %", _state(row, "detections")),
+        Cell("lost / gained", f"{row.lost} / {row.gained}"),
+        Cell("Δ box", f"{row.max_box_px:.3g} px"),
+        Cell("Δ score", f"{row.max_score_delta:.2g}"),
+        Cell("raw SNR", _decibels(row.output_snr_db), _state(row, "raw outputs")),
+    ]
+    if timed is not None:
+        slower = timed.speedup_vs_fp32 is not None and timed.speedup_vs_fp32 < 1
+        speedup = NOTHING if timed.speedup_vs_fp32 is None else f"{timed.speedup_vs_fp32:.2f} ×"
+        cells += [
+            Cell("p50", _milliseconds(timed.total_ms.p50)),
+            Cell("vs fp32", speedup, "bad" if slower and row.precision == "int8" else ""),
+        ]
+    return ArtifactRow(
+        runtime=row.runtime,
+        precision=row.precision,
+        passed=row.passed,
+        verdict="within budget" if row.passed else f"fails at {row.first_stage_over_budget}",
+        cells=tuple(cells),
+        reasons=row.reasons,
+        notes=row.notes,
+        outputs=row.outputs,
+        classes=row.classes,
+        sha256=row.model_sha256,
+    )
+
+
+def _state(row: ParityRow, stage: str) -> str:
+    return "bad" if row.first_stage_over_budget == stage else ""
+
+
+def _fewest_threads(benchmark: BenchmarkReport | None) -> dict[tuple[str, str], BenchmarkRow]:
+    """One row an artifact for the matrix: that with the fewest threads."""
+    rows = sorted(benchmark.rows if benchmark else (), key=lambda row: -row.threads)
+    return {(row.runtime, row.precision): row for row in rows}
+
+
+def _bars(rows: Sequence[BenchmarkRow]) -> tuple[Bar, ...]:
+    widest = max((row.total_ms.p50 for row in rows), default=1.0)
+    return tuple(
+        Bar(
+            name=f"{row.runtime} {row.precision}, {row.threads} thread{'s' * (row.threads != 1)}",
+            total=_milliseconds(row.total_ms.p50),
+            note=_bar_note(row),
+            widths=_widths(row, widest),
+        )
+        for row in rows
+    )
+
+
+def _bar_note(row: BenchmarkRow) -> str:
+    p90, p99 = _milliseconds(row.total_ms.p90), _milliseconds(row.total_ms.p99)
+    memory = "" if row.peak_rss_mb is None else f", {row.peak_rss_mb:.0f} MB of memory"
+    return f"p90 {p90}, p99 {p99}, {row.fps:.0f} frames a second{memory}"
+
+
+def _widths(row: BenchmarkRow, widest_ms: float) -> tuple[float, float, float]:
+    """Medians of stages do not add up to the median of the total; they share its width."""
+    stages = (row.preprocess_ms, row.inference_ms, row.postprocess_ms)
+    scale = 100 * row.total_ms.p50 / widest_ms / max(sum(stages), 1e-9)
+    first, second, third = (round(stage * scale, 2) for stage in stages)
+    return first, second, third
+
+
+def _shown(picture: Picture) -> Shown:
+    source = "data:image/jpeg;base64," + base64.b64encode(picture.jpeg).decode()
+    return Shown(picture.title, picture.caption, source, picture.size_hw[1], picture.size_hw[0])
+
+
+_BUDGET_NAMES = {
+    "input_max_abs": "input tensor, largest difference",
+    "output_max_relative_error": "raw outputs, largest relative error",
+    "output_min_snr_db": "raw outputs, least signal to noise (dB)",
+    "matched_iou": "IoU of the same object",
+    "min_matched_fraction": "least share of objects matched",
+    "threshold_tolerance": "score tolerance at the threshold",
+    "max_score_delta": "largest difference of score",
+    "max_box_px": "largest difference of a coordinate (px)",
+    "max_map_delta_points": "largest difference of mAP (points)",
+    "min_map_fraction": "least share of the float mAP",
+    "max_cross_runtime_map_points": "largest difference of mAP between runtimes (points)",
+}
+
+
+def _budget_rows(budgets: Budgets) -> tuple[tuple[str, tuple[str, ...]], ...]:
+    tables = [budgets.of(precision).model_dump() for precision in PRECISIONS]
+    return tuple(
+        (name, tuple(NOTHING if table[key] is None else f"{table[key]:g}" for table in tables))
+        for key, name in _BUDGET_NAMES.items()
+    )
+
+
+def _provenance(
+    spec: DetectorSpec, parity: ParityReport, benchmark: BenchmarkReport | None
+) -> tuple[tuple[str, str], ...]:
+    machine = (benchmark or parity).environment
+    packages = {**spec.provenance.tools, **machine.packages}
+    clock = "" if machine.max_mhz is None else f", up to {machine.max_mhz:.0f} MHz"
+    lines = [
+        (
+            "checkpoint sha256",
+            parity.checkpoint_sha256 or spec.provenance.checkpoint_sha256 or "not recorded",
+        ),
+        ("trained on", spec.provenance.trained_on or "not recorded"),
+        ("labels", ", ".join(spec.labels)),
+        ("score threshold", f"{parity.score_threshold:g}"),
+        ("machine", f"{machine.cpu}, {machine.cores} cores{clock}, {machine.os}, Python {machine.python}"),
+        ("packages", ", ".join(f"{name} {version}" for name, version in sorted(packages.items()))),
+    ]
+    if machine.governor:
+        lines.append(("frequency governor", machine.governor))
+    return tuple(lines)
+
+
+def _points(fraction: float | None) -> str:
+    return NOTHING if fraction is None else f"{100 * fraction:.2f}"
+
+
+def _floor_percent(fraction: float) -> str:
+    """Rounded down: 99.996 % is not all."""
+    return f"{int(fraction * 10_000) / 100:g}"
+
+
+def _decibels(value: float | None) -> str:
+    return NOTHING if value is None else f"{value:.1f} dB"
+
+
+def _milliseconds(value: float) -> str:
+    return f"{value:.2f} ms" if value < 10 else f"{value:.1f} ms"
+
+
+def _megabytes(count: int) -> str:
+    return f"{count / 1e6:.2f} MB"

@@ -1,0 +1,98 @@
+"""The worst images of a parity run, drawn for the page."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from edgedet.data.dataset import Dataset
+from edgedet.errors import DataError
+from edgedet.parity.report import Box, ComparedImage, ComparedObject, ParityReport, ParityRow
+from edgedet.preprocess import Image
+from edgedet.report.draw import draw_comparison
+
+# Large enough to read a plate, small enough that a page of them can be mailed.
+_WIDTHS = (480, 800)
+_JPEG_QUALITY = 82
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Picture:
+    """One picture of a page.
+
+    Attributes:
+        title: What was compared.
+        caption: What can be seen.
+        jpeg: The encoded image.
+        size_hw: Its size.
+    """
+
+    title: str
+    caption: str
+    jpeg: bytes
+    size_hw: tuple[int, int]
+
+
+def comparison_pictures(report: ParityReport, dataset: Dataset, limit: int = 8) -> tuple[Picture, ...]:
+    """The worst image of every row, rows with lost or gained objects first.
+
+    Args:
+        report: Of a run over that data set.
+        dataset: Where the images are; one that is no longer there or no longer readable is left out.
+        limit: Most pictures.
+    """
+    places = {image_id: index for index, image_id in enumerate(dataset.image_ids)}
+    rows = sorted(report.rows, key=lambda row: (row.passed, -(row.lost + row.gained)))
+    pictures = []
+    for row in rows[:limit]:
+        for worst in row.worst_images[:1]:
+            if worst.image_id not in places:
+                continue
+            try:
+                image = dataset[places[worst.image_id]].image_bgr
+            except DataError:
+                continue
+            pictures.append(_picture(row, worst, image, dataset.labels))
+    return tuple(pictures)
+
+
+def _picture(row: ParityRow, worst: ComparedImage, image: Image, labels: Sequence[str]) -> Picture:
+    width = min(max(image.shape[1], _WIDTHS[0]), _WIDTHS[1])
+    scale = width / image.shape[1]
+    shape = (width, max(1, round(image.shape[0] * scale)))
+    interpolation = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
+    resized = np.asarray(cv2.resize(image, shape, interpolation=interpolation), np.uint8)
+    scaled = worst.model_copy(update={"objects": tuple(_scaled(thing, scale) for thing in worst.objects)})
+    drawn = draw_comparison(resized, scaled, labels)
+    _, encoded = cv2.imencode(".jpg", drawn, [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY])
+    return Picture(
+        f"{row.runtime} {row.precision}", _caption(worst), encoded.tobytes(), (drawn.shape[0], drawn.shape[1])
+    )
+
+
+def _caption(worst: ComparedImage) -> str:
+    shared = sum(thing.outcome == "matched" for thing in worst.objects)
+    parts = [f"{shared} the same"]
+    parts += [f"{count} {what}" for count, what in ((worst.lost, "lost"), (worst.gained, "gained")) if count]
+    if excused := sum(thing.outcome == "excused" for thing in worst.objects):
+        parts.append(f"{excused} at the threshold on one side only")
+    return f"{worst.image_id}: {', '.join(parts)}; scores within {worst.max_score_delta:.2g}"
+
+
+def _scaled(thing: ComparedObject, scale: float) -> ComparedObject:
+    return thing.model_copy(
+        update={
+            "box_xyxy": _scaled_box(thing.box_xyxy, scale),
+            "reference_box_xyxy": _scaled_box(thing.reference_box_xyxy, scale),
+        }
+    )
+
+
+def _scaled_box(box: Box | None, scale: float) -> Box | None:
+    if box is None:
+        return None
+    left, top, right, bottom = box
+    return left * scale, top * scale, right * scale, bottom * scale
