@@ -28,13 +28,13 @@ class TensorRtTarget:
     precisions: ClassVar[tuple[Precision, ...]] = ("fp32", "int8")
 
     def export(self, source: Source, folder: Path) -> Exported:
-        """Write `model.trt.onnx` and, where it can be built, `model.engine`."""
+        """Write `model.trt.onnx` and, where it can be built, `model.engine` with its sidecar."""
         onnx_path = folder / "model.trt.onnx"
         ir.save(to_onnx(source), onnx_path)
         embed_onnx(onnx_path, source.spec)
         engine_path = folder / "model.engine"
         try:
-            build_engine(onnx_path, engine_path, source.spec)
+            files = build_engine(onnx_path, engine_path, source.spec)
         except MissingError as missing:
             return Exported((onnx_path,), missing)
-        return Exported((engine_path, onnx_path))
+        return Exported((*files, onnx_path))
