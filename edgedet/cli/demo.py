@@ -1,8 +1,173 @@
-"""`edgedet demo`: the main job on the built-in model and data."""
+"""`edgedet demo`: the main job on the built-in detector and data, from a checkpoint to proven artifacts.
+
+What this machine cannot make (a TensorRT engine without a GPU) is said and left out; it does not change the
+exit code, which tells whether what was made passed.
+"""
 
 from __future__ import annotations
 
+import time
+from itertools import islice
+from pathlib import Path
+from typing import Annotated, Any
 
-def run() -> None:
-    """Do the main job on the built-in model and data."""
-    raise NotImplementedError
+import typer
+
+from edgedet.bench import BenchmarkReport, run_benchmark
+from edgedet.bundle import open_bundle
+from edgedet.cli import export
+from edgedet.cli.detect import Pictures
+from edgedet.cli.extras import needs_extra
+from edgedet.cli.output import JsonOption, Output, megabytes, open_output, percent
+from edgedet.cli.progress import Bars
+from edgedet.data import open_dataset
+from edgedet.errors import CheckpointError
+from edgedet.parity import ParityReport, run_parity
+from edgedet.pipeline import load
+from edgedet.progress import Track
+from edgedet.report import comparison_pictures, write_report
+
+_TARGETS = ("onnx", "openvino", "tflite", "tensorrt")
+_PARITY_IMAGES = 80
+_PICTURES = 8
+_BENCHMARK_S = 2.0
+
+_PACKAGE = Path(__file__).resolve().parents[1]
+
+
+def run(
+    output_path: Annotated[Path, typer.Option("--output", metavar="DIR", help="The folder to write.")] = Path(
+        "demo"
+    ),
+    json: JsonOption = None,
+) -> None:
+    """Do the main job on built-in model and data.
+
+    Exports to every target in fp32 and int8, compares each with PyTorch, measures their speed. The exit code
+    is 1 if an artifact leaves its budget.
+    """
+    began = time.monotonic()
+    checkpoint = find_checkpoint()
+    with open_output(json) as output:
+        with Bars() as bars:
+            _export(checkpoint, output_path / "bundle", output, bars)
+            parity, benchmark = _judge(output_path / "bundle", bars)
+            _draw(output_path)
+        spec = open_bundle(output_path / "bundle").spec
+        pictures = comparison_pictures(parity, open_dataset("builtin", "test"))
+        write_report(output_path / "report.html", spec, parity, benchmark, pictures)
+        parity.save(output_path / "parity.json")
+        benchmark.save(output_path / "benchmark.json")
+        rows = _rows(parity, benchmark)
+        _show(rows, parity, output)
+        output.line()
+        for name, what in (
+            ("report.html", "the report"),
+            ("bundle", "the artifacts"),
+            ("pictures", "detections"),
+        ):
+            output.line(f"{what}: {output_path / name}")
+        output.line(f"{time.monotonic() - began:.0f} seconds")
+        output.json({"rows": rows, "passed": parity.passed, "folder": str(output_path)})
+    if not parity.passed:
+        raise typer.Exit(1)
+
+
+def find_checkpoint(package: Path = _PACKAGE) -> Path:
+    """The detector of the built-in classes, in `weights` of the installed package or of the checkout.
+
+    Raises:
+        CheckpointError: The installation is not complete.
+    """
+    for folder in (package / "weights", package.parent / "weights"):
+        for path in sorted(folder.glob("shapes_*.safetensors")):
+            return path
+    raise CheckpointError(
+        "the built-in detector is not there",
+        got=f"no shapes_*.safetensors in {package / 'weights'} or {package.parent / 'weights'}",
+        expected="the checkpoint that comes with edgedet",
+        fix="install edgedet again, or get the whole checkout",
+    )
+
+
+def _export(checkpoint: Path, bundle: Path, output: Output, track: Track) -> None:
+    with needs_extra("export"):
+        from edgedet_export.exporter import ExportRequest, export_bundle
+
+    calibration = open_dataset("builtin", "train")
+    request = ExportRequest(
+        checkpoint, bundle, _TARGETS, ("fp32", "int8"), calibration=calibration, overwrite=True
+    )
+    export.show(export_bundle(request, track), output)
+    output.line()
+
+
+def _judge(path: Path, track: Track) -> tuple[ParityReport, BenchmarkReport]:
+    dataset = open_dataset("builtin", "test")
+    parity = run_parity(open_bundle(path), dataset, track=track, limit=_PARITY_IMAGES)
+    return parity, run_benchmark(path, duration_s=_BENCHMARK_S, track=track)
+
+
+def _draw(folder: Path) -> None:
+    """Detections of the int8 artifact in some test images."""
+    with load(folder / "bundle", precision="int8") as pipeline:
+        pictures = Pictures(folder / "pictures", pipeline.labels)
+        for image in islice(open_dataset("builtin", "test"), _PICTURES):
+            pictures.write(image.path, image.image_bgr, pipeline(image.image_bgr))
+
+
+def _rows(parity: ParityReport, benchmark: BenchmarkReport) -> list[dict[str, Any]]:
+    """Parity and speed of each artifact, joined."""
+    speed = {(row.runtime, row.precision): row for row in benchmark.rows}
+    rows = []
+    for row in parity.rows:
+        measured = speed.get((row.runtime, row.precision))
+        rows.append(
+            {
+                "runtime": row.runtime,
+                "precision": row.precision,
+                "model_bytes": row.model_bytes,
+                "map": row.map,
+                "map_delta": row.map_delta,
+                "matched_fraction": row.matched_fraction,
+                "max_box_px": row.max_box_px,
+                "max_score_delta": row.max_score_delta,
+                "total_ms_p50": measured.total_ms.p50 if measured else None,
+                "speedup_vs_fp32": measured.speedup_vs_fp32 if measured else None,
+                "passed": row.passed,
+                "first_stage_over_budget": row.first_stage_over_budget,
+            }
+        )
+    return rows
+
+
+def _show(rows: list[dict[str, Any]], parity: ParityReport, output: Output) -> None:
+    reference = parity.reference
+    output.line(
+        f"{parity.images} test images, {parity.boxes} boxes; PyTorch float: mAP {percent(reference.map)}, "
+        f"{reference.detections} objects"
+    )
+    output.line()
+    columns = ("runtime", "precision", "MB", "mAP", "ΔmAP", "matched %", "Δbox px", "Δscore", "ms", "x fp32")
+    output.table(
+        (*columns, "passed"),
+        [
+            (
+                row["runtime"],
+                row["precision"],
+                megabytes(row["model_bytes"]),
+                percent(row["map"]),
+                None if row["map_delta"] is None else f"{100 * row['map_delta']:+.2f}",
+                percent(row["matched_fraction"]),
+                f"{row['max_box_px']:.2f}",
+                f"{row['max_score_delta']:.4f}",
+                None if row["total_ms_p50"] is None else f"{row['total_ms_p50']:.2f}",
+                None if row["speedup_vs_fp32"] is None else f"{row['speedup_vs_fp32']:.2f}",
+                "yes" if row["passed"] else f"no: {row['first_stage_over_budget']}",
+            )
+            for row in rows
+        ],
+    )
+    for row in parity.rows:
+        for reason in row.reasons:
+            output.line(f"{row.runtime} {row.precision}: {reason}")

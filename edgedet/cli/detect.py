@@ -22,6 +22,7 @@ from edgedet.errors import DataError
 from edgedet.files import write_atomically
 from edgedet.pipeline import Pipeline, load
 from edgedet.preprocess import Image
+from edgedet.report import draw_detections
 
 
 def run(
@@ -47,7 +48,7 @@ def run(
     """
     with open_output(json) as output, load(model, runtime, precision, threads) as pipeline, Bars() as bars:
         paths = tuple(_expand(images))
-        pictures = _Pictures(save, pipeline.labels)
+        pictures = Pictures(save, pipeline.labels)
         records: list[dict[str, Any]] = []
         failures: list[DataError] = []
         for path in bars(paths, "images"):
@@ -67,7 +68,7 @@ def run(
 
 
 def _detect(
-    pipeline: Pipeline, path: Path, score_threshold: float | None, pictures: _Pictures, output: Output
+    pipeline: Pipeline, path: Path, score_threshold: float | None, pictures: Pictures, output: Output
 ) -> dict[str, Any]:
     image = read_image(path)
     detections = pipeline(image, score_threshold=score_threshold)
@@ -103,7 +104,7 @@ def _expand(paths: Sequence[Path]) -> Iterator[Path]:
         yield from found
 
 
-class _Pictures:
+class Pictures:
     """Pictures with boxes in one folder; images of one name from several folders get a number."""
 
     def __init__(self, folder: Path | None, labels: Sequence[str]) -> None:
@@ -112,6 +113,7 @@ class _Pictures:
         self._taken: set[str] = set()
 
     def write(self, path: Path, image_bgr: Image, detections: Detections) -> None:
+        """Draw the detections of an image; its path gives the name."""
         if self._folder is None:
             return
         name, number = f"{path.stem}.jpg", 1
@@ -119,8 +121,6 @@ class _Pictures:
             number += 1
             name = f"{path.stem}-{number}.jpg"
         self._taken.add(name)
-        from edgedet.report.draw import draw_detections
-
         drawn = draw_detections(image_bgr, detections, self._labels)
         _, encoded = cv2.imencode(".jpg", drawn, [cv2.IMWRITE_JPEG_QUALITY, 92])
         write_atomically(self._folder / name, encoded.tobytes())

@@ -51,6 +51,8 @@ ThreadsOption = Annotated[
 ]
 LimitOption = Annotated[int | None, typer.Option("--limit", min=1, help="Use the first so many images only.")]
 
+_MOST = 1024
+
 
 def runtimes_from(text: str | None) -> tuple[str, ...] | None:
     """Names of runtimes from a list with commas; None stays None.
@@ -80,6 +82,23 @@ def precisions_from(text: str | None) -> tuple[Precision, ...] | None:
         return None
     names = _names(text, PRECISIONS, "precision")
     return tuple(precision for precision in PRECISIONS if precision in names)
+
+
+def numbers_from(text: str, option: str) -> tuple[int, ...]:
+    """Whole numbers of 1 or more from a list with commas.
+
+    Raises:
+        UsageError: Something in the list is none.
+    """
+    parts = [part.strip() for part in text.split(",") if part.strip()]
+    if not parts or not all(part.isdecimal() and 0 < int(part) <= _MOST for part in parts):
+        raise UsageError(
+            f"cannot read {option}",
+            got=repr(text),
+            expected=f"whole numbers from 1 to {_MOST}, separated by commas",
+            fix=f"for example {option} 1,2",
+        )
+    return tuple(dict.fromkeys(map(int, parts)))
 
 
 def _names(text: str, allowed: Iterable[str], kind: str) -> tuple[str, ...]:

@@ -33,6 +33,8 @@ JsonOption = Annotated[
 # lines.
 _WIDTH_WITHOUT_TERMINAL = 200
 
+_NONE = "–"
+
 
 class Output:
     """Where one command's results go."""
@@ -43,18 +45,25 @@ class Output:
 
     def line(self, text: str = "") -> None:
         """Print a line as it is."""
-        self._console.print(escape(text), highlight=False, soft_wrap=True)
+        self._console.out(text, highlight=False)
 
     def table(self, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
         """Print a table; columns of numbers are aligned to the right, None is shown as a dash."""
-        cells = [["–" if cell is None else str(cell) for cell in row] for row in rows]
+        cells = [[_NONE if cell is None else str(cell) for cell in row] for row in rows]
         table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
         for index, column in enumerate(columns):
-            numeric = bool(cells) and all(_is_number(row[index]) for row in cells)
-            table.add_column(column, justify="right" if numeric else "left", overflow="fold")
+            column_cells = [row[index] for row in cells if row[index] != _NONE]
+            numeric = bool(column_cells) and all(map(_is_number, column_cells))
+            folds = index == len(columns) - 1  # the others are names and numbers, which are read whole
+            table.add_column(
+                column, justify="right" if numeric else "left", overflow="fold", no_wrap=not folds
+            )
         for row in cells:
             table.add_row(*(escape(cell) for cell in row))
-        self._console.print(table, highlight=False)
+        with self._console.capture() as captured:
+            self._console.print(table, highlight=False)
+        for line in captured.get().splitlines():
+            self.line(line.rstrip())
 
     def json(self, values: Any) -> None:
         """Write the values where `--json` says, if it was given; call once, at the end."""
@@ -69,7 +78,7 @@ class Output:
 
 
 def _is_number(cell: str) -> bool:
-    return cell == "–" or cell.replace("%", "").lstrip("+-").replace(".", "", 1).isdigit()
+    return cell.replace("%", "").lstrip("+-").replace(".", "", 1).isdigit()
 
 
 @contextlib.contextmanager

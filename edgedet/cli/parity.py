@@ -22,6 +22,7 @@ from edgedet.cli.output import JsonOption, Output, megabytes, notice, open_outpu
 from edgedet.cli.progress import Bars
 from edgedet.data import open_dataset
 from edgedet.parity import ParityReport, ParityRow, load_budgets, run_parity
+from edgedet.report import comparison_pictures, write_report
 
 
 def run(
@@ -45,9 +46,10 @@ def run(
     """
     with open_output(json) as output:
         with Bars() as bars:
+            opened, dataset = open_bundle(bundle), open_dataset(data, split)
             report = run_parity(
-                open_bundle(bundle),
-                open_dataset(data, split),
+                opened,
+                dataset,
                 runtimes_from(runtimes),
                 precisions_from(precisions),
                 load_budgets(budgets),
@@ -56,7 +58,8 @@ def run(
             )
         show(report, output)
         if html is not None:
-            raise NotImplementedError
+            write_report(html, opened.spec, report, pictures=comparison_pictures(report, dataset))
+            output.line(f"wrote {html}")
         output.json(report.model_dump(mode="json"))
     if not report.passed:
         notice("edgedet: parity is not given; the table names the first stage that left its budget")

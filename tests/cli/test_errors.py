@@ -20,7 +20,7 @@ OPENERS = {
     "detect": ("picture.jpg",),
     "evaluate": ("--data", "builtin", "--split", "test"),
     "parity": ("--data", "builtin", "--split", "test"),
-    "benchmark": (),
+    "benchmark": ("--runtimes", "ort"),
 }
 
 

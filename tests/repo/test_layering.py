@@ -15,6 +15,7 @@ EXPORTERS = {
     "flatbuffers",
     "litert_torch",
     "onnx",
+    "onnx_ir",
     "onnxruntime",
     "onnxscript",
     "openvino",
