@@ -44,8 +44,8 @@ class BenchmarkRow(Value):
         peak_rss_mb: Largest resident memory of a process that does nothing else, in 10^6 bytes; None where
             the system does not say.
         model_bytes: Size of the artifact's files.
-        speedup_vs_fp32: Median total of the same runtime and threads in fp32 over this one's; None without
-            one.
+        speedup_vs_fp32: Time of the same runtime and threads in fp32 over this one's, median over rounds in
+            which both took their turn; None without one.
     """
 
     runtime: str

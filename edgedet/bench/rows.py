@@ -18,13 +18,13 @@ _FRAMES_FOR_P99 = 100
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Measured:
-    """What one worker measured; fields are those of `BenchmarkRow`."""
+    """What one worker measured, round by round; other fields are those of `BenchmarkRow`."""
 
     runtime: str
     precision: Precision
     threads: int
     model_bytes: int
-    times: Times
+    rounds: tuple[Times, ...]
     load_ms: float
     warm_up_frames: int
     stable: bool
@@ -33,16 +33,14 @@ class Measured:
 
 def benchmark_rows(measured: Sequence[Measured]) -> tuple[BenchmarkRow, ...]:
     """One row each, in the order given."""
-    float_p50 = {
-        (one.runtime, one.threads): float(np.median(one.times.total_ms))
-        for one in measured
-        if one.precision == "fp32"
-    }
-    return tuple(_row(one, float_p50.get((one.runtime, one.threads))) for one in measured)
+    floats = {(one.runtime, one.threads): one for one in measured if one.precision == "fp32"}
+    return tuple(_row(one, floats.get((one.runtime, one.threads))) for one in measured)
 
 
-def _row(one: Measured, float_p50_ms: float | None) -> BenchmarkRow:
-    times = one.times
+def _row(one: Measured, reference: Measured | None) -> BenchmarkRow:
+    times = Times()
+    for slice_ in one.rounds:
+        times.extend(slice_)
     total = np.array(times.total_ms)
     p50, p90, p99 = (round(float(value), 4) for value in np.percentile(total, (50, 90, 99)))
     host_ms = sum(times.preprocess_ms) + sum(times.postprocess_ms)
@@ -63,8 +61,14 @@ def _row(one: Measured, float_p50_ms: float | None) -> BenchmarkRow:
         stable=one.stable,
         peak_rss_mb=None if one.peak_rss_mb is None else round(one.peak_rss_mb, 1),
         model_bytes=one.model_bytes,
-        speedup_vs_fp32=None if float_p50_ms is None else round(float_p50_ms / float(np.median(total)), 3),
+        speedup_vs_fp32=None if reference is None else round(_speedup(reference, one), 3),
     )
+
+
+def _speedup(reference: Measured, one: Measured) -> float:
+    """Median over rounds of the ratio of medians: both sides of a ratio saw the same clock and load."""
+    pairs = zip(reference.rounds, one.rounds, strict=True)
+    return float(np.median([np.median(a.total_ms) / np.median(b.total_ms) for a, b in pairs]))
 
 
 def _median(values: Sequence[float]) -> float:
@@ -81,38 +85,41 @@ def warnings_of(
         environment: The machine.
         load_average: Processes that were running on average in the minute before.
     """
-    warnings = [warning for row in rows for warning in _row_warnings(row)]
+    slower = [row for row in rows if row.precision == "int8" and (row.speedup_vs_fp32 or 1) < 1]
+    warnings = [
+        f"{_name(row)} takes {1 / (row.speedup_vs_fp32 or 1):.2f} times as long as its fp32: "
+        "INT8 gains no speed here, only size"
+        for row in slower
+    ]
+    for faulty, sentence in (
+        ([row for row in rows if not row.stable], "the time of a frame was not steady before measuring"),
+        (
+            [row for row in rows if row.frames < _FRAMES_FOR_P99],
+            "so few frames that p99 is about the slowest",
+        ),
+        (
+            [row for row in rows if row.detections_per_frame == 0],
+            "no object found, so that postprocessing idles",
+        ),
+        (
+            [row for row in rows if row.threads > environment.cores],
+            f"more threads than {environment.cores} cores",
+        ),
+    ):
+        if faulty:
+            warnings.append(f"{sentence}: {', '.join(map(_name, faulty))}")
     if load_average > 0.5 * environment.cores:
         warnings.append(
-            f"other programs kept {load_average:.1f} of {environment.cores} cores busy before "
-            "the first measurement; compare ratios, not milliseconds"
+            f"other programs kept {load_average:.1f} of {environment.cores} cores busy before the first "
+            "measurement; compare ratios, not milliseconds"
         )
     if environment.governor not in ("", "performance"):
         warnings.append(
             f"the frequency governor is {environment.governor!r}, so that the clock varies; "
             "set it to performance for numbers that repeat"
         )
-    if any(row.threads > environment.cores for row in rows):
-        warnings.append(f"more threads than the {environment.cores} cores that this process may use")
     return tuple(warnings)
 
 
-def _row_warnings(row: BenchmarkRow) -> list[str]:
-    name = f"{row.runtime} {row.precision} with {row.threads} thread{'s' * (row.threads > 1)}"
-    warnings = []
-    if row.precision == "int8" and row.speedup_vs_fp32 is not None and row.speedup_vs_fp32 < 1:
-        slower = 1 / row.speedup_vs_fp32
-        warnings.append(
-            f"{name} takes {slower:.2f} times as long as its fp32: INT8 gains no speed here, only size"
-        )
-    if not row.stable:
-        warnings.append(f"{name} did not reach a steady time a frame before it was measured")
-    if row.frames < _FRAMES_FOR_P99:
-        warnings.append(
-            f"{name} was measured on {row.frames} frames: its p99 is about the slowest; measure longer"
-        )
-    if row.detections_per_frame == 0:
-        warnings.append(
-            f"{name} found no object in these images: postprocessing will take longer where it does"
-        )
-    return warnings
+def _name(row: BenchmarkRow) -> str:
+    return f"{row.runtime} {row.precision} with {row.threads} thread{'s' * (row.threads > 1)}"

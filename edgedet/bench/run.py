@@ -51,7 +51,7 @@ class _Lane:
 
     contender: _Contender
     worker: Worker
-    times: Times = field(default_factory=Times)
+    rounds: list[Times] = field(default_factory=list)
 
 
 def run_benchmark(
@@ -91,7 +91,7 @@ def run_benchmark(
         jobs = [(contender, count) for contender in contenders for count in dict.fromkeys(threads)]
         lanes = _open_all(jobs, images, runtimes, skipped, stack, track)
         _take_turns(lanes, duration_s, skipped, track)
-        measured = [_measured(lane) for lane in lanes if lane.times.detections]
+        measured = [_measured(lane) for lane in lanes if lane.rounds]
     rows = benchmark_rows(measured)
     return BenchmarkReport(
         detector=spec.name,
@@ -209,10 +209,10 @@ def _take_turns(lanes: list[_Lane], duration_s: float, skipped: list[Skipped], t
         if lane in failed:
             continue
         try:
-            lane.times.extend(lane.worker.measure(duration_s / rounds))
+            lane.rounds.append(lane.worker.measure(duration_s / rounds))
         except InternalError as exc:
             failed.append(lane)
-            lane.times = Times()
+            lane.rounds.clear()
             contender = lane.contender
             skipped.append(Skipped(runtime=contender.runtime, precision=contender.precision, reason=str(exc)))
 
@@ -223,7 +223,7 @@ def _measured(lane: _Lane) -> Measured:
         precision=lane.contender.precision,
         threads=lane.worker.order.threads,
         model_bytes=lane.contender.model_bytes,
-        times=lane.times,
+        rounds=tuple(lane.rounds),
         load_ms=lane.worker.load_ms,
         warm_up_frames=lane.worker.warm_up_frames,
         stable=lane.worker.stable,

@@ -79,7 +79,7 @@ def run_parity(
         reference = open_reference(bundle, stack)
         opened, skipped = open_selected(bundle, runtimes, precisions, stack)
         fakes = _QuantizedReferences(bundle, stack)
-        lanes = [_Lane(one, spec, budgets, fakes) for one in opened]
+        lanes = [_Lane(one, spec, budgets, fakes) for one in track(opened, "Preparing", len(opened))]
         evaluator, found, seen = Evaluator(spec.labels), 0, 0
         for image in track(images, "Comparing", total):
             labelled = with_detector_classes(image, mapping)

@@ -22,7 +22,7 @@ EXCUSED: Bgr = (160, 160, 160)
 
 # Hues are a golden angle apart: neighbours in the list of classes are never alike, however many there are.
 _GOLDEN_ANGLE = 0.618034
-_FIRST_HUE = 0.53
+_FIRST_HUE = 0.6
 
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
 
@@ -98,7 +98,7 @@ def _draw(image_bgr: Image, marks: Sequence[_Mark]) -> Image:
     """All boxes first, so that no box runs through a plate."""
     canvas = np.ascontiguousarray(image_bgr).copy()
     side = min(canvas.shape[:2])
-    line = max(1, round(side / 320))
+    line = max(1, round(side / 260))
     for mark in marks:
         left, top, right, bottom = _corners(mark.box_xyxy, canvas)
         thickness = line + 1 if mark.bold else line

@@ -1,4 +1,4 @@
-"""Reports to the words and numbers of the page: what is chosen and rounded is so here, the template places it."""
+"""Reports to the words and numbers of the page: choosing and rounding are here, the template places it."""
 
 from __future__ import annotations
 

@@ -37,7 +37,7 @@ class Picture:
 
 
 def comparison_pictures(report: ParityReport, dataset: Dataset, limit: int = 8) -> tuple[Picture, ...]:
-    """The worst image of every row, rows with lost or gained objects first.
+    """The worst image of every row, rows with lost or gained objects first; equal pictures are drawn once.
 
     Args:
         report: Of a run over that data set.
@@ -46,16 +46,18 @@ def comparison_pictures(report: ParityReport, dataset: Dataset, limit: int = 8) 
     """
     places = {image_id: index for index, image_id in enumerate(dataset.image_ids)}
     rows = sorted(report.rows, key=lambda row: (row.passed, -(row.lost + row.gained)))
-    pictures = []
-    for row in rows[:limit]:
-        for worst in row.worst_images[:1]:
-            if worst.image_id not in places:
-                continue
-            try:
-                image = dataset[places[worst.image_id]].image_bgr
-            except DataError:
-                continue
-            pictures.append(_picture(row, worst, image, dataset.labels))
+    pictures: list[Picture] = []
+    unchanged: set[str] = set()
+    for row, worst in ((row, row.worst_images[0]) for row in rows if row.worst_images):
+        if len(pictures) == limit or worst.image_id not in places or worst.image_id in unchanged:
+            continue
+        if not worst.lost and not worst.gained:
+            unchanged.add(worst.image_id)
+        try:
+            image = dataset[places[worst.image_id]].image_bgr
+        except DataError:
+            continue
+        pictures.append(_picture(row, worst, image, dataset.labels))
     return tuple(pictures)
 
 

@@ -17,7 +17,7 @@ def measured(
     repeats = frames // len(inference_ms)
     times = Times([1.0] * frames, list(inference_ms) * repeats, [1.0] * frames, [3] * frames)
     fixed = {"model_bytes": 10, "load_ms": 1.0, "warm_up_frames": 5, "stable": True, "peak_rss_mb": 50.0}
-    return Measured(runtime, precision, threads, times=times, **{**fixed, **changes})
+    return Measured(runtime, precision, threads, **{"rounds": (times,), **fixed, **changes})
 
 
 def test_a_row_is_the_statistics_of_its_frames():
@@ -41,6 +41,16 @@ def test_speed_up_is_against_the_same_runtime_and_threads():
     assert [row.speedup_vs_fp32 for row in rows] == [1, 1, 2, 4, None]
 
 
+def test_a_slow_phase_that_hits_both_does_not_change_the_speed_up():
+    def rounds(fast: float, slow: float) -> tuple[Times, ...]:
+        return tuple(Times([0.0] * 50, [ms] * 50, [0.0] * 50, [1] * 50) for ms in (fast, slow, slow))
+
+    rows = benchmark_rows(
+        [measured(rounds=rounds(8.0, 80.0)), measured(precision="int8", rounds=rounds(4.0, 40.0))]
+    )
+    assert rows[1].speedup_vs_fp32 == 2
+
+
 def warned(*rows: Measured, machine: Environment = MACHINE, load: float = 0.0) -> str:
     return "\n".join(warnings_of(benchmark_rows(rows), machine, load))
 
@@ -54,9 +64,9 @@ def test_int8_that_is_slower_than_float_is_said_plainly():
 @pytest.mark.parametrize(
     ("row", "machine", "load", "said"),
     [
-        (measured(stable=False), MACHINE, 0.0, "did not reach a steady time"),
-        (measured(frames=20), MACHINE, 0.0, "measured on 20 frames"),
-        (measured(threads=4), MACHINE, 0.0, "more threads than the 2 cores"),
+        (measured(stable=False), MACHINE, 0.0, "not steady before measuring: ort fp32 with 1 thread"),
+        (measured(frames=20), MACHINE, 0.0, "so few frames"),
+        (measured(threads=4), MACHINE, 0.0, "more threads than 2 cores: ort fp32 with 4"),
         (measured(), MACHINE, 1.6, "1.6 of 2 cores busy"),
         (measured(), MACHINE.model_copy(update={"governor": "powersave"}), 0.0, "'powersave'"),
     ],
@@ -67,5 +77,5 @@ def test_what_makes_numbers_doubtful_is_said(row, machine, load, said):
 
 def test_images_without_objects_are_said():
     times = Times([1.0] * 100, [8.0] * 100, [1.0] * 100, [0] * 100)
-    row = Measured("ort", "fp32", 1, 10, times, 1.0, 5, True, None)
-    assert "found no object" in warned(row)
+    row = Measured("ort", "fp32", 1, 10, (times,), 1.0, 5, True, None)
+    assert "no object found" in warned(row)
