@@ -1,8 +1,8 @@
 """What the first bytes of an image file say, before a decoder is trusted with it.
 
-OpenCV allocates what a header asks for, up to 3 GB, and fills the missing part of a cut JPEG with grey
-without an error. So the size and the end of the file are looked up here first. Formats that are not listed
-are not decoded at all.
+OpenCV allocates what a header asks for, up to 3 GB, and OpenCV 4 fills the missing part of a cut JPEG with
+grey without an error. So sizes are looked up here first, and for JPEG and PNG whether the file is whole; the
+decoders of the other formats refuse a cut file. Formats that are not listed are not decoded at all.
 
 Sources: ITU-T T.81 annex B (JPEG), PNG specification sections 5 and 11, TIFF 6.0 section 2, RFC 9649 (WebP),
 and the BITMAPFILEHEADER and BITMAPINFOHEADER structures (BMP).
@@ -83,30 +83,22 @@ def _png(data: bytes) -> Header:
 
 
 def _bmp(data: bytes) -> Header:
-    (pixels_at, header_size) = struct.unpack_from("<II", data, 10)
-    if header_size == 12:
-        width, height, _, bits = struct.unpack_from("<HHHH", data, 18)
-        compression = 0
-    else:
-        width, height, _, bits, compression = struct.unpack_from("<iiHHI", data, 18)
-    height = abs(height)  # negative means top row first
-    stored = (width * bits + 31) // 32 * 4 * height if compression == 0 else 0
-    return Header((height, width), len(data) >= pixels_at + stored)
+    (header_size,) = struct.unpack_from("<I", data, 14)
+    width, height = struct.unpack_from("<HH" if header_size == 12 else "<ii", data, 18)
+    return Header((abs(height), width), True)  # a negative height means that the top row comes first
 
 
 def _webp(data: bytes) -> Header | None:
-    (riff_size,) = struct.unpack_from("<I", data, 4)
-    complete = len(data) >= riff_size + 8
     kind = data[12:16]
     if kind == b"VP8 ":
         width, height = struct.unpack_from("<HH", data, 26)
-        return Header((height & 0x3FFF, width & 0x3FFF), complete)
+        return Header((height & 0x3FFF, width & 0x3FFF), True)
     if kind == b"VP8L":
         (bits,) = struct.unpack_from("<I", data, 21)
-        return Header((((bits >> 14) & 0x3FFF) + 1, (bits & 0x3FFF) + 1), complete)
+        return Header((((bits >> 14) & 0x3FFF) + 1, (bits & 0x3FFF) + 1), True)
     if kind == b"VP8X":
         width = int.from_bytes(data[24:27], "little") + 1
-        return Header((int.from_bytes(data[27:30], "little") + 1, width), complete)
+        return Header((int.from_bytes(data[27:30], "little") + 1, width), True)
     return None
 
 

@@ -26,6 +26,9 @@ MAX_PIXELS = 2**27
 MAX_SIDE = 65_500
 MAX_BYTES = 2**28
 
+# Where OpenCV 5 has its log level, and OpenCV 4.
+_LOG = getattr(cv2.utils, "logging", cv2)
+
 
 def read_image(path: Path | str) -> Image:
     """Read an image file.
@@ -94,16 +97,14 @@ def _read_bytes(path: Path) -> bytes:
 
 
 def _decode(data: bytes) -> Image | None:
-    level = cv2.utils.logging.getLogLevel()
-    cv2.utils.logging.setLogLevel(
-        cv2.utils.logging.LOG_LEVEL_SILENT
-    )  # the error below says more than OpenCV's lines on stderr
+    level = _LOG.getLogLevel()
+    _LOG.setLogLevel(0)  # the error of the caller says more than OpenCV's lines on stderr
     try:
         return cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)  # type: ignore[return-value]
     except cv2.error:
         return None
     finally:
-        cv2.utils.logging.setLogLevel(level)
+        _LOG.setLogLevel(level)
 
 
 def _unusable(path: Path, got: str, expected: str) -> DataError:

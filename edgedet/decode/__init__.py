@@ -42,7 +42,7 @@ def find_candidates(
     with np.errstate(invalid="ignore", over="ignore"):  # what is not finite is left out below
         boxes, scores, class_ids = registry.DECODERS.load(spec.decoder.family)(outputs, spec, threshold)
         boxes = clip(geometry.to_image(boxes), geometry.image_hw)
-    keep = np.isfinite(boxes).all(axis=1) & (boxes[:, 2:] > boxes[:, :2]).all(axis=1)
+    keep = (boxes[:, 2:] > boxes[:, :2]).all(axis=1)  # false for NaN; clipping has ended infinity
     if not keep.all():
         boxes, scores, class_ids = boxes[keep], scores[keep], class_ids[keep]
     return Candidates(boxes, scores, class_ids)

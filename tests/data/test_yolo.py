@@ -126,6 +126,12 @@ def test_a_label_file_that_is_no_text_is_left_out(root: Path) -> None:
     assert dataset.summary.problems == {"label file that cannot be read": 1}
 
 
+def test_a_label_file_without_an_image_is_counted(root: Path) -> None:
+    (root / "labels" / "second" / "d.txt").write_text("0 0.5 0.5 1 1\n")
+    dataset = open_dataset(root, "second")
+    assert str(dataset.summary) == "1 images, 1 boxes; left out: 1 × label file without an image (d.txt)"
+
+
 def test_two_images_with_one_label_file_are_one_image(root: Path, put_image) -> None:
     put_image(root / "images" / "second" / "c.jpg", 100, 200)
     dataset = open_dataset(root, "second")
