@@ -129,6 +129,7 @@ def read_state(path: Path) -> dict[str, Tensor]:
         EOFError,
         OSError,
         RuntimeError,
+        TypeError,
         ValueError,
     ) as exc:
         raise CheckpointError(
@@ -186,7 +187,7 @@ def _read_torch(path: Path) -> dict[str, Tensor]:
 
 def _read_npz(path: Path) -> dict[str, Tensor]:
     with np.load(path, allow_pickle=False) as arrays:
-        return {key: torch.from_numpy(np.ascontiguousarray(arrays[key])) for key in arrays.files}
+        return {key: torch.from_numpy(arrays[key]) for key in arrays.files}
 
 
 def _read_metadata(path: Path, key: str, kind: type[V]) -> V:

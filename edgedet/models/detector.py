@@ -70,12 +70,19 @@ def build_detector(config: DetectorConfig, *, pretrained: bool = False) -> Detec
 
 
 def _check_maps(config: DetectorConfig, backbone: nn.Module) -> None:
-    """Run the backbone once on the shapes alone: a wrong map size would silently shift every box."""
-    probe = torch.zeros(1, 3, *config.input.size_hw)
-    was_training = backbone.training
-    with torch.no_grad():
-        found = [tuple(feature.shape[2:]) for feature in backbone.eval()(probe)]
-    backbone.train(was_training)
+    """Run the backbone once: a map of another size would silently shift every box."""
+    try:
+        with torch.no_grad():
+            features = backbone.eval()(torch.zeros(1, 3, *config.input.size_hw))
+    except (AssertionError, RuntimeError, ValueError) as exc:  # timm's answers for networks of one input size
+        raise ConfigError(
+            f"backbone {config.backbone.name!r} does not take this input",
+            got=f"{exc} at an input of {list(config.input.size_hw)}",
+            expected="a network for inputs of any size, or the size that it was made for",
+            fix="change detector.input.size_hw or detector.backbone.name",
+        ) from exc
+    backbone.train()
+    found = [tuple(feature.shape[2:]) for feature in features]
     expected = list(config.priors.feature_maps_hw[: len(found)])
     if found != expected:
         raise ConfigError(

@@ -12,6 +12,9 @@ from edgedet.errors import ConfigError
 from edgedet.models.config import DetectorConfig
 from edgedet.spec import Value
 
+# What `weights` is when timm is to fetch them.
+PRETRAINED = "pretrained"
+
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
 

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch import distributed as dist
 
 _CPU = torch.device("cpu")
@@ -34,6 +34,26 @@ class Group:
         result = value.clone()
         dist.all_reduce(result)
         return result
+
+    def share(self, module: nn.Module) -> None:
+        """Give all processes the first one's parameters and buffers."""
+        if self.size > 1:
+            for tensor in module.state_dict().values():
+                dist.broadcast(tensor, 0)
+
+    def add_gradients(self, module: nn.Module) -> None:
+        """Replace gradients by their sums over all processes, in one message.
+
+        `DistributedDataParallel` would refuse backbones of which the head reads only the first maps, for
+        their last layers have no gradients.
+        """
+        if self.size == 1:
+            return
+        gradients = [p.grad for p in module.parameters() if p.grad is not None]
+        sums = torch.cat([gradient.flatten() for gradient in gradients])
+        dist.all_reduce(sums)
+        for gradient, total in zip(gradients, torch.split(sums, [g.numel() for g in gradients]), strict=True):
+            gradient.copy_(total.view(gradient.shape))
 
     def wait(self) -> None:
         """Until all processes are here."""

@@ -8,7 +8,6 @@ from collections.abc import Iterable
 
 import torch
 from torch import Tensor, nn
-from torch.nn.parallel import DistributedDataParallel
 
 from edgedet.errors import TrainingError
 from edgedet.models.detector import Detector
@@ -38,11 +37,9 @@ class Trainer:
         self.average = MovingAverage(detector, config.ema_decay)
         self._config, self._group = config, group
         self._steps_per_epoch = steps_per_epoch
-        self._model: nn.Module = detector
-        if group.size > 1:
-            if group.device.type == "cuda":
-                self._model = nn.SyncBatchNorm.convert_sync_batchnorm(self._model)  # type: ignore[no-untyped-call]
-            self._model = DistributedDataParallel(self._model, broadcast_buffers=not config.freeze_norm)
+        group.share(detector)
+        if group.size > 1 and group.device.type == "cuda":
+            self.detector = nn.SyncBatchNorm.convert_sync_batchnorm(detector)  # type: ignore[no-untyped-call]
         self._amp = config.amp and has_bfloat16(group.device)
 
     def run_epoch(self, epoch: int, batches: Iterable[Batch]) -> EpochRecord:
@@ -51,9 +48,9 @@ class Trainer:
         Raises:
             TrainingError: The loss is not finite.
         """
-        self._model.train()
+        self.detector.train()
         if self._config.freeze_norm:
-            freeze_norm(self._model)
+            freeze_norm(self.detector)
         torch.manual_seed(self._config.seed + epoch)
         started, sums, steps = time.perf_counter(), torch.zeros(2), 0
         step = epoch * self._steps_per_epoch
@@ -84,13 +81,13 @@ class Trainer:
     def _step(self, batch: Batch) -> Tensor:
         """One step; returns the box and the class loss over all processes, `[2]` on the CPU."""
         with torch.autocast(self._group.device.type, torch.bfloat16, enabled=self._amp):
-            offsets, logits = self._model(batch.images.contiguous(memory_format=torch.channels_last))
+            offsets, logits = self.detector(batch.images.contiguous(memory_format=torch.channels_last))
         sums = multibox_loss(offsets, logits, batch.offsets, batch.labels)
         positives = self._group.total(sums.positives).clamp(min=1)
         loss = (sums.boxes + sums.classes) / positives
         self.optimizer.zero_grad(set_to_none=True)
-        # Gradients are averaged over the processes, while the positives already are those of all.
-        (loss * self._group.size).backward()  # type: ignore[no-untyped-call]
+        loss.backward()  # type: ignore[no-untyped-call]
+        self._group.add_gradients(self.detector)
         nn.utils.clip_grad_norm_(self.detector.parameters(), self._config.optimizer.clip_norm)
         losses = self._group.total(torch.stack([sums.boxes, sums.classes]).detach()) / positives
         losses = losses.cpu()

@@ -12,6 +12,7 @@ import shlex
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -24,7 +25,7 @@ from edgedet.models.checkpoint import CheckpointInfo, load_state, save_checkpoin
 from edgedet.models.detector import Detector, build_detector
 from edgedet.models.initial import load_initial_weights
 from edgedet.progress import Track, silent
-from edgedet.training.config import TrainConfig, read_train_config
+from edgedet.training.config import PRETRAINED, TrainConfig, read_train_config
 from edgedet.training.dataset import TrainingSamples, batch_indices, loader
 from edgedet.training.distributed import Group, process_group
 from edgedet.training.evaluation import evaluate_detector
@@ -100,12 +101,15 @@ def train(
             expected="a new or empty folder",
             fix="pass --resume to go on with it, or choose another --output",
         )
+    state = load_run(folder, config) if resume else None
+    start = "" if state else str(weights or config.weights)
     with process_group() as group:
-        run = _Run(config, path, folder, group, track if group.is_first else silent)
+        run = _Run(config, path, start, folder, group, track if group.is_first else silent)
+        if state:
+            run.restore(state)
         if group.is_first:
             write_atomically(folder / "config.toml", config_path.read_text("utf-8"))
-        done = run.resume() if resume else run.start(str(weights or config.weights))
-        return run.finish(run.epochs(done, report or (lambda _: None)))
+        return run.finish(run.epochs(state.history if state else (), report or (lambda _: None)))
 
 
 def _command(arguments: Sequence[str]) -> str:
@@ -115,45 +119,46 @@ def _command(arguments: Sequence[str]) -> str:
 
 
 class _Run:
-    """The state of a run between its epochs."""
+    """The state of a run between its epochs.
 
-    def __init__(self, config: TrainConfig, data: str, folder: Path, group: Group, track: Track) -> None:
+    Args:
+        config: Of the run.
+        data: Data set.
+        weights: File to start from, "pretrained", or "" for none.
+        folder: Of the run.
+        group: The processes that train together.
+        track: Wraps what takes long.
+    """
+
+    def __init__(
+        self, config: TrainConfig, data: str, weights: str, folder: Path, group: Group, track: Track
+    ) -> None:
         torch.manual_seed(config.seed)
         self.config, self.folder, self.group, self.track = config, folder, group, track
-        labels = config.detector.labels
-        self.dataset: Dataset = open_dataset(data, config.data.train or None, labels=labels)
-        self.evaluation = (
-            open_dataset(data, config.data.evaluate, labels=labels) if config.data.evaluate else None
-        )
-        detector = build_detector(config.detector, pretrained=config.weights == "pretrained")
+        self.dataset = self._open(data, config.data.train)
+        self.evaluation = self._open(data, config.data.evaluate) if config.data.evaluate else None
+        self.detector = build_detector(config.detector, pretrained=weights == PRETRAINED)
         self.samples = TrainingSamples(
             self.dataset,
-            detector.spec(),
+            self.detector.spec(),
             config.augmentation,
             seed=config.seed,
             cache=config.data.cache,
             track=track,
         )
-        self.detector = detector
+        if weights not in ("", PRETRAINED):
+            statistics = partial(self.samples.plain_images, _STATISTICS_IMAGES)
+            load_initial_weights(self.detector, Path(weights), statistics)
+        steps = len(batch_indices(len(self.samples), config.batch_size, config.seed, 0, group))
+        self.trainer = Trainer(self.detector.to(group.device), config, steps, group)
         self.accuracy: AccuracyReport | None = None
 
-    def start(self, weights: str) -> tuple[EpochRecord, ...]:
-        """Begin a new run; returns that no epoch is done."""
-        if weights not in ("", "pretrained"):
-            load_initial_weights(
-                self.detector, Path(weights), lambda: self.samples.plain_images(_STATISTICS_IMAGES)
-            )
-        self.trainer = self._trainer()
-        return ()
-
-    def resume(self) -> tuple[EpochRecord, ...]:
-        """Go on with the run in the folder; returns the epochs that are done."""
-        state = load_run(self.folder, self.config)
-        load_state(self.detector, state.detector, source=self.folder / STATE_FILE)
-        self.trainer = self._trainer()
-        load_state(self.trainer.average.module, state.average, source=self.folder / STATE_FILE)
+    def restore(self, state: RunState) -> None:
+        """Take the weights and the optimizer to where they were."""
+        source = self.folder / STATE_FILE
+        load_state(self.detector, state.detector, source=source)
+        load_state(self.average, state.average, source=source)
         self.trainer.optimizer.load_state_dict(state.optimizer)
-        return state.history
 
     def epochs(
         self, history: tuple[EpochRecord, ...], report: Callable[[EpochRecord], None]
@@ -192,9 +197,8 @@ class _Run:
         assert isinstance(module, Detector)
         return module
 
-    def _trainer(self) -> Trainer:
-        steps = len(batch_indices(len(self.samples), self.config.batch_size, self.config.seed, 0, self.group))
-        return Trainer(self.detector.to(self.group.device), self.config, steps, self.group)
+    def _open(self, data: str, split: str) -> Dataset:
+        return open_dataset(data, split or None, labels=self.config.detector.labels)
 
     def _measured(self, record: EpochRecord) -> EpochRecord:
         if self.evaluation is None:
