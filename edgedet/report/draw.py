@@ -102,7 +102,7 @@ def _draw(image_bgr: Image, marks: Sequence[_Mark]) -> Image:
     for mark in marks:
         left, top, right, bottom = _corners(mark.box_xyxy, canvas)
         thickness = line + 1 if mark.bold else line
-        cv2.rectangle(canvas, (left, top), (right, bottom), mark.colour, thickness, cv2.LINE_AA)
+        cv2.rectangle(canvas, (left, top), (right, bottom), mark.colour, thickness, cv2.LINE_8)
     for mark in marks:
         if mark.text:
             _plate(canvas, mark, scale=min(max(side / 900, 0.36), 0.9))

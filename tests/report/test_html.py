@@ -1,0 +1,110 @@
+"""The page holds what was measured, and nothing that a name could smuggle in."""
+
+from __future__ import annotations
+
+import re
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from edgedet.errors import MissingExtraError
+from edgedet.report import Picture, write_report
+
+VOID = {"meta", "img", "br", "circle", "path"}
+
+
+class Reader(HTMLParser):
+    """Collects tags and attributes and checks that tags are closed in order."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.words: list[str] = []
+        self.feed(text)
+        assert self.open == []
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        if self.open and self.open[-1] != "style":
+            self.words.append(data)
+
+    @property
+    def text(self) -> str:
+        return re.sub(r"\s+", " ", " ".join(self.words))
+
+
+@pytest.fixture
+def page(tmp_path: Path, spec, parity, benchmark) -> Reader:
+    pictures = [Picture("ort int8", 'caption <b> "', b"\xff\xd8jpeg", (90, 120))]
+    write_report(tmp_path / "report.html", spec, parity, benchmark, pictures)
+    return Reader((tmp_path / "report.html").read_text())
+
+
+def test_the_verdict_and_the_reasons_come_first(page: Reader):
+    assert "1 of 2 artifacts is outside the budget" in page.text
+    assert "because <script>alert(1)</script>" in page.text
+    assert page.text.index("1 of 2") < page.text.index("Artifacts") < page.text.index("because")
+
+
+def test_numbers_are_not_flattered(page: Reader):
+    assert "99.99 %" in page.text
+    assert "100 %" not in page.text
+    assert "-1.00" in page.text
+
+
+def test_the_matrix_shows_the_fewest_threads_and_the_chart_all(page: Reader):
+    assert "20.0 ms" in page.text
+    assert "0.80 ×" in page.text
+    assert page.text.count("2 threads") == 2
+
+
+def test_the_fastest_artifact_is_chosen_among_those_that_pass(page: Reader):
+    assert "Fastest within its budget on this machine: ort fp32, 20.0 ms a frame, 2.35 MB." in page.text
+
+
+def test_names_from_outside_are_words_and_never_markup(page: Reader):
+    names = {tag for tag, _ in page.tags}
+    assert "script" not in names
+    assert not any(name.startswith("on") for _, attributes in page.tags for name in attributes)
+
+
+def test_the_page_asks_for_nothing_from_anywhere(page: Reader):
+    policy = [attributes["content"] for tag, attributes in page.tags if "http-equiv" in attributes]
+    assert policy == ["default-src 'none'; img-src data:; style-src 'unsafe-inline'"]
+    for _, attributes in page.tags:
+        assert "href" not in attributes
+        assert (attributes.get("src") or "data:").startswith("data:")
+
+
+def test_a_page_without_times_pictures_or_map_is_whole(tmp_path: Path, spec, parity):
+    rows = tuple(
+        row.model_copy(update={"map": None, "map_delta": None, "output_snr_db": None})
+        for row in parity.rows[:1]
+    )
+    reference = parity.reference.model_copy(update={"map": None})
+    report = parity.model_copy(update={"rows": rows, "passed": True, "reference": reference, "skipped": ()})
+    write_report(tmp_path / "report.html", spec, report)
+    page = Reader((tmp_path / "report.html").read_text())
+    assert "The artifact detects what PyTorch detects" in page.text
+    assert "Time from image" not in page.text
+    assert "img" not in {tag for tag, _ in page.tags}
+
+
+def test_a_missing_jinja2_is_named_with_its_extra(tmp_path: Path, spec, parity, monkeypatch):
+    monkeypatch.setitem(sys.modules, "jinja2", None)
+    with pytest.raises(MissingExtraError, match=r'pip install "edgedet\[report\]"'):
+        write_report(tmp_path / "report.html", spec, parity)
+    assert not (tmp_path / "report.html").exists()
