@@ -184,14 +184,13 @@ def _paint(rng: Rng, image: Image, mask: Mask, left: int, top: int) -> None:
         _shadow(rng, image, mask, left, top)
     patch = image[top : top + height, left : left + width]
     behind = patch.reshape(-1, 3).mean(axis=0)
-    colours = [_colour(rng), _colour(rng)]
-    for _ in range(3):  # a shape that cannot be told from what is behind it teaches nothing
-        if np.abs(colours[0] - behind).sum() > 90:
-            break
-        colours[0] = _colour(rng)
-    colours[1] = colours[0] + (colours[1] - colours[0]) * rng.uniform(0.2, 0.8)
+    # A shape that cannot be told from what is behind it teaches nothing. All colours are drawn whichever is
+    # taken, since pixels differ a little between versions of OpenCV and must not change what is drawn next.
+    second, *shades = (_colour(rng) for _ in range(5))
+    first = next((shade for shade in shades if np.abs(shade - behind).sum() > 90), shades[-1])
+    second = first + (second - first) * rng.uniform(0.2, 0.8)
     blend = _TEXTURES[rng.integers(len(_TEXTURES))](rng, (height, width))
-    table = np.linspace(colours[0], colours[1], 256).clip(0, 255).astype(np.uint8)
+    table = np.linspace(first, second, 256).clip(0, 255).astype(np.uint8)
     texture = cv2.LUT(cv2.merge([blend] * 3), table.reshape(1, 256, 3))
     weight = cv2.merge([mask] * 3)
     over = cv2.multiply(texture, weight, scale=1 / 255)

@@ -1,8 +1,8 @@
 """The built-in data set: drawn shapes with exact boxes, for trying everything without a download.
 
 An image is drawn when it is asked for and is fixed by (seed, split, index), so that nothing is stored and the
-splits share no image. Integer arithmetic and numpy's PCG64 make it the same on every machine, up to the JPEG
-codec that OpenCV was built with.
+splits share no image. With one version of OpenCV it is the same on every machine; between versions edges and
+JPEG artefacts differ, and with them a box by a pixel.
 """
 
 from __future__ import annotations
