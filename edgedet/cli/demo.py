@@ -49,6 +49,8 @@ def run(
     began = time.monotonic()
     checkpoint = find_checkpoint()
     with open_output(json) as output:
+        output.line(f"exporting {checkpoint.stem} to {', '.join(_TARGETS)}, then comparing and measuring")
+        output.line()
         with Bars() as bars:
             _export(checkpoint, output_path / "bundle", output, bars)
             parity, benchmark = _judge(output_path / "bundle", bars)
