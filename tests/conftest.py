@@ -31,6 +31,12 @@ def shared_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def trained() -> Path:
+    """The committed detector of the built-in shapes: real weights, 256x256 pixels."""
+    return ROOT / "weights" / "shapes_ssdlite256_mobilenetv2.safetensors"
+
+
+@pytest.fixture(scope="session")
 def checkpoint(shared_folder: Path) -> Path:
     """A detector of the built-in classes for 96x96 pixels, with fresh weights: small, and quick to export."""
     from edgedet.data.synthetic import LABELS

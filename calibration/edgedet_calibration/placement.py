@@ -85,15 +85,24 @@ class Placement:
         return "\n".join(lines) + "\n"
 
 
-def place(graph_module: GraphModule, keeps_float: Callable[[str], bool] = lambda _: False) -> Placement:
+def place(
+    graph_module: GraphModule,
+    keeps_float: Callable[[str], bool] = lambda _: False,
+    *,
+    fuses_residuals: bool = False,
+) -> Placement:
     """Decide what is quantized.
 
     Args:
         graph_module: A captured graph with batch normalisation folded.
         keeps_float: Says of a node's name whether its unit is to stay float.
+        fuses_residuals: The target's convolutions add a residual before they round, so that nothing is
+            quantized between the two.
     """
     nodes = [n for n in graph_module.graph.nodes if n.op == "call_function" and not keeps_float(n.name)]
-    units = [unit for node in nodes if (unit := _arithmetic_unit(node, keeps_float)) is not None]
+    chains = [chain for node in nodes if (chain := _chain(node, fuses_residuals, keeps_float))]
+    fused = {node for chain in chains for node in chain[1:]}
+    units = [_unit(chain) for chain in chains if chain[0] not in fused]
     quantized = {name for unit in units for name in (*unit.inputs, unit.output)}
     units += _moves(nodes, quantized)
     order = {node.name: index for index, node in enumerate(graph_module.graph.nodes)}
@@ -106,25 +115,55 @@ def place(graph_module: GraphModule, keeps_float: Callable[[str], bool] = lambda
             groups.join((*unit.inputs, unit.output))
     for sources in _predictors_of_outputs(graph_module, quantized):
         groups.join(sources)
-    return Placement(
-        tuple(units), {name: groups.find(name) for name in sorted(groups.parent, key=order.__getitem__)}
-    )
+    names = sorted(groups.parent, key=order.__getitem__)
+    return Placement(tuple(units), {name: groups.find(name) for name in names})
 
 
-def _arithmetic_unit(node: Node, keeps_float: Callable[[str], bool]) -> Unit | None:
-    if node.target in WEIGHTED:
-        kind, inputs = "weighted", node.all_input_nodes[:1]
-    elif node.target in ELEMENTWISE:
-        kind, inputs = "elementwise", [a for a in node.args[:2] if isinstance(a, Node) and a.op != "get_attr"]
-        if len(inputs) != 2:
-            return None
-    else:
-        return None
-    names = [node.name]
+def _chain(node: Node, fuses_residuals: bool, keeps_float: Callable[[str], bool]) -> list[Node]:
+    """The operators that one kernel computes, from the one that starts it; empty where nothing starts."""
+    if not (node.target in WEIGHTED or _is_elementwise(node)):
+        return []
+    chain = [node]
+    following = _only_user(node, keeps_float)
+    if fuses_residuals and following is not None and _adds_residual_of(following, node):
+        chain.append(following)
+        following = _only_user(following, keeps_float)
+    if following is not None and following.target in CLAMPS:
+        chain.append(following)
+    return chain
+
+
+def _is_elementwise(node: Node) -> bool:
+    tensors = [a for a in node.args[:2] if isinstance(a, Node) and a.op != "get_attr"]
+    return node.target in ELEMENTWISE and len(tensors) == 2
+
+
+def _adds_residual_of(addition: Node, convolution: Node) -> bool:
+    """Whether a convolution can take an addition in: where both sides could, the later one does."""
+    if addition.target is not _aten.add.Tensor or convolution.target not in WEIGHTED:
+        return False
+    if not _is_elementwise(addition) or addition.args[0] is addition.args[1]:
+        return False
+    able = [n for n in addition.all_input_nodes if n.target in WEIGHTED and len(n.users) == 1]
+    return max(able, key=_position) is convolution
+
+
+def _position(node: Node) -> int:
+    return next(index for index, other in enumerate(node.graph.nodes) if other is node)
+
+
+def _only_user(node: Node, keeps_float: Callable[[str], bool]) -> Node | None:
     users = list(node.users)
-    if len(users) == 1 and users[0].target in CLAMPS and not keeps_float(users[0].name):
-        names.append(users[0].name)
-    return Unit(kind, tuple(names), tuple(dict.fromkeys(n.name for n in inputs)))
+    return users[0] if len(users) == 1 and not keeps_float(users[0].name) else None
+
+
+def _unit(chain: list[Node]) -> Unit:
+    members = set(chain)
+    inputs = [
+        n.name for node in chain for n in node.all_input_nodes if n.op != "get_attr" and n not in members
+    ]
+    kind = "weighted" if chain[0].target in WEIGHTED else "elementwise"
+    return Unit(kind, tuple(node.name for node in chain), tuple(dict.fromkeys(inputs)))
 
 
 def _moves(nodes: list[Node], quantized: set[str]) -> list[Unit]:

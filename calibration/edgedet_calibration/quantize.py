@@ -21,11 +21,14 @@ from torchao.quantization.pt2e.quantizer import (
 )
 
 from edgedet import registry
-from edgedet.models.capture import Captured
+from edgedet.models.capture import Captured, parameter_of
 from edgedet_calibration.encodings import Encoding, QuantParams
-from edgedet_calibration.placement import Placement, place
+from edgedet_calibration.placement import WEIGHTED, Placement, place
 from edgedet_calibration.recipe import Recipe
 from edgedet_calibration.stats import Histogram, Stats
+
+# Weights are -127..127: with -128 the 16-bit sums of older x86 kernels can overflow.
+WEIGHT_LIMIT = 127
 
 _ANNOTATION = "quantization_annotation"
 # A channel of zeros still needs a positive scale.
@@ -61,11 +64,14 @@ def quantize(
     Raises:
         BundleError: The statistics are of another detector.
     """
-    placement = place(captured.graph_module, recipe.keeps_float)
+    placement = place(captured.graph_module, recipe.keeps_float, fuses_residuals=encoding.fuses_residuals)
     stats.check_fits(captured.spec.provenance.checkpoint_sha256, captured.spec.input, placement.ranges)
     params = quant_params(placement, stats, recipe, encoding)
+    graph_module = copy.deepcopy(captured.graph_module)
+    if not encoding.symmetric:  # TensorRT adds biases in float
+        _round_biases(graph_module, placement, params, recipe)
     quantizer = PlacementQuantizer(placement, params, recipe, encoding)
-    prepared = prepare_pt2e(copy.deepcopy(captured.graph_module), quantizer)
+    prepared = prepare_pt2e(graph_module, quantizer)
     with torch.no_grad():
         prepared(*captured.example_inputs)  # weight observers look at weights when the graph runs
     converted: GraphModule = convert_pt2e(prepared, fold_quantize=fold_weights)
@@ -87,22 +93,51 @@ class PlacementQuantizer(Quantizer):  # type: ignore[misc]  # torchao is untyped
         """Annotate every unit of the placement."""
         nodes = {node.name: node for node in model.graph.nodes}
         for unit in self._placement.units:
-            first, last = nodes[unit.nodes[0]], nodes[unit.output]
-            inputs = {nodes[name]: self._specs[name] for name in unit.inputs}
-            if unit.kind == "weighted":
-                weight = first.args[1]
-                assert isinstance(weight, Node)
-                inputs[weight] = self._weights
-            output = self._specs[unit.output]
-            first.meta[_ANNOTATION] = QuantizationAnnotation(
-                input_qspec_map=inputs, output_qspec=output if first is last else None, _annotated=True
-            )
-            if last is not first:
-                last.meta[_ANNOTATION] = QuantizationAnnotation(output_qspec=output, _annotated=True)
+            for name in unit.nodes:
+                node = nodes[name]
+                read = [source for source in node.all_input_nodes if source.name in unit.inputs]
+                inputs = {source: self._specs[source.name] for source in read}
+                if node.target in WEIGHTED:
+                    weight = node.args[1]
+                    assert isinstance(weight, Node)
+                    inputs[weight] = self._weights
+                output = self._specs[name] if name == unit.output else None
+                node.meta[_ANNOTATION] = QuantizationAnnotation(
+                    input_qspec_map=inputs, output_qspec=output, _annotated=True
+                )
         return model
 
     def validate(self, model: GraphModule) -> None:
         """Nothing to validate: the placement came from this graph."""
+
+
+def _round_biases(
+    graph_module: GraphModule, placement: Placement, params: dict[str, QuantParams], recipe: Recipe
+) -> None:
+    """Put biases on the grid of the integer kernels' sums, input scale x weight scale.
+
+    The kernels add them as int32. A bias off the grid would leave the float reference a fraction of a step
+    away from every kernel, and the rounding of the next layers turns that into whole steps.
+    """
+    nodes = {node.name: node for node in graph_module.graph.nodes}
+    for unit in placement.units:
+        node = nodes[unit.nodes[0]]
+        bias = (
+            parameter_of(graph_module, node.args[2])
+            if unit.kind == "weighted" and len(node.args) > 2
+            else None
+        )
+        if bias is None:
+            continue
+        weight = parameter_of(graph_module, node.args[1])
+        assert weight is not None
+        rows = weight.detach().abs().flatten(1).amax(1)
+        largest = rows if recipe.weights == "per_channel" else rows.amax().expand_as(rows)
+        step = params[unit.inputs[0]].scale * (largest.double() / WEIGHT_LIMIT).clamp_min(
+            _SMALLEST_WEIGHT_SCALE
+        )
+        with torch.no_grad():
+            bias.copy_((bias.double() / step).round() * step)
 
 
 def _activation_spec(params: QuantParams, encoding: Encoding) -> FixedQParamsQuantizationSpec:
@@ -122,8 +157,8 @@ def _weight_spec(recipe: Recipe) -> QuantizationSpec:
     return QuantizationSpec(
         dtype=torch.int8,
         observer_or_fake_quant_ctr=observer.with_args(eps=_SMALLEST_WEIGHT_SCALE),
-        quant_min=-127,
-        quant_max=127,
+        quant_min=-WEIGHT_LIMIT,
+        quant_max=WEIGHT_LIMIT,
         qscheme=torch.per_channel_symmetric if per_channel else torch.per_tensor_symmetric,
         ch_axis=0 if per_channel else None,
         is_dynamic=False,

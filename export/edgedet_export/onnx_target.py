@@ -25,7 +25,7 @@ class OnnxTarget:
     """ONNX with Q/DQ pairs where it is INT8: uint8 activations, int8 weights, int32 biases."""
 
     runtime: ClassVar[str] = "ort"
-    encoding: ClassVar[str] = "affine_uint8"
+    encoding: ClassVar[str] = "onnxruntime"
     fold_weights: ClassVar[bool] = True
     precisions: ClassVar[tuple[Precision, ...]] = ("fp32", "int8")
 
@@ -61,7 +61,7 @@ def to_onnx(source: Source) -> ir.Model:
     quantization = source.spec.quantization
     if quantization is not None:
         drop_clips(model)
-        if quantization.encoding != "symmetric_int8":
+        if quantization.encoding != "tensorrt":
             quantize_biases(model)
     RemoveUnusedNodesPass()(model)
     RemoveUnusedOpsetsPass()(model)

@@ -20,7 +20,7 @@ class OpenVinoTarget:
     """`model.xml` and `model.bin`, weights uncompressed in float and int8 where quantized."""
 
     runtime: ClassVar[str] = "openvino"
-    encoding: ClassVar[str] = "affine_uint8"
+    encoding: ClassVar[str] = "openvino"
     fold_weights: ClassVar[bool] = True
     precisions: ClassVar[tuple[Precision, ...]] = ("fp32", "int8")
 

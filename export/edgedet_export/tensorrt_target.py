@@ -23,7 +23,7 @@ class TensorRtTarget:
     """`model.engine`, or `model.trt.onnx` alone where no engine can be built."""
 
     runtime: ClassVar[str] = "tensorrt"
-    encoding: ClassVar[str] = "symmetric_int8"
+    encoding: ClassVar[str] = "tensorrt"
     fold_weights: ClassVar[bool] = True
     precisions: ClassVar[tuple[Precision, ...]] = ("fp32", "int8")
 

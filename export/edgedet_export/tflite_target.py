@@ -26,7 +26,7 @@ class TfliteTarget:
     """A flatbuffer with signed affine activations and int8 weights for each channel where it is INT8."""
 
     runtime: ClassVar[str] = "tflite"
-    encoding: ClassVar[str] = "affine_int8"
+    encoding: ClassVar[str] = "tflite"
     fold_weights: ClassVar[bool] = False
     precisions: ClassVar[tuple[Precision, ...]] = ("fp32", "int8")
 

@@ -17,9 +17,9 @@ from edgedet_calibration.stats import Stats
 
 
 @pytest.fixture(scope="session")
-def captured(checkpoint: Path) -> Captured:
+def captured(trained: Path) -> Captured:
     with torch.no_grad():
-        return capture(load_checkpoint(checkpoint))
+        return capture(load_checkpoint(trained))
 
 
 @pytest.fixture(scope="session")

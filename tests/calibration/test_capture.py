@@ -9,8 +9,8 @@ from edgedet.models import load_checkpoint
 from edgedet.models.capture import Captured
 
 
-def test_folding_batch_norm_leaves_none_and_changes_no_output(captured: Captured, checkpoint: Path) -> None:
-    detector = load_checkpoint(checkpoint)
+def test_folding_batch_norm_leaves_none_and_changes_no_output(captured: Captured, trained: Path) -> None:
+    detector = load_checkpoint(trained)
     image = torch.randn(captured.spec.input.tensor.shape, generator=torch.Generator().manual_seed(0))
     operators = Counter(str(node.target) for node in captured.graph_module.graph.nodes)
     assert not [name for name in operators if "batch_norm" in name or name.endswith("_.default")]

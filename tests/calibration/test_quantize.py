@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from edgedet.data import open_dataset
-from edgedet.models.capture import Captured
+from edgedet.models.capture import Captured, parameter_of
 from edgedet.preprocess import preprocess
 from edgedet_calibration.encodings import ENCODINGS
 from edgedet_calibration.placement import CLAMPS, WEIGHTED, Placement, place
@@ -33,7 +33,7 @@ def test_tensors_that_share_a_range_get_the_same_scale_and_zero_point(
 
 def test_the_encodings_write_the_same_ranges(placement: Placement, stats: Stats, recipe: Recipe) -> None:
     unsigned, signed = (
-        quant_params(placement, stats, recipe, ENCODINGS[name]) for name in ("affine_uint8", "affine_int8")
+        quant_params(placement, stats, recipe, ENCODINGS[name]) for name in ("onnxruntime", "tflite")
     )
     for name, params in unsigned.items():
         assert signed[name].scale == params.scale
@@ -43,23 +43,49 @@ def test_the_encodings_write_the_same_ranges(placement: Placement, stats: Stats,
 def test_nothing_is_quantized_between_a_convolution_and_its_clamp(
     captured: Captured, stats: Stats, recipe: Recipe
 ) -> None:
-    graph = quantize(captured, stats, recipe, ENCODINGS["affine_uint8"]).graph
+    graph = quantize(captured, stats, recipe, ENCODINGS["onnxruntime"]).graph
     clamps = [node for node in graph.nodes if node.target in CLAMPS]
     assert clamps
     assert all(node.args[0].target in WEIGHTED for node in clamps)
 
 
-def test_every_convolution_reads_integers_and_every_encoding_places_as_many_quantizers(
+def test_every_convolution_reads_integers_in_every_encoding(
     captured: Captured, stats: Stats, recipe: Recipe
 ) -> None:
-    counts = set()
     for encoding in ENCODINGS.values():
-        graph_module = quantize(captured, stats, recipe, encoding)
-        for node in graph_module.graph.nodes:
+        for node in quantize(captured, stats, recipe, encoding).graph.nodes:
             if node.target in WEIGHTED:
                 assert all("dequantize" in str(source.target) for source in node.all_input_nodes[:2])
-        counts.add(operators(graph_module)[QUANTIZE])
-    assert len(counts) == 1
+
+
+def test_where_kernels_add_residuals_themselves_nothing_is_quantized_before_the_addition(
+    captured: Captured, stats: Stats, recipe: Recipe
+) -> None:
+    additions = operators(captured.graph_module)[torch.ops.aten.add.Tensor]
+    assert additions > 0
+    counts = {}
+    for name, encoding in ENCODINGS.items():
+        graph_module = quantize(captured, stats, recipe, encoding)
+        counts[name] = operators(graph_module)[QUANTIZE]
+        sources = [
+            source.target
+            for node in graph_module.graph.nodes
+            if node.target is torch.ops.aten.add.Tensor
+            for source in node.all_input_nodes
+        ]
+        assert sum(target in WEIGHTED for target in sources) == (additions if encoding.fuses_residuals else 0)
+    assert counts["onnxruntime"] == counts["tflite"] == counts["openvino"] + additions
+    assert counts["openvino"] == counts["tensorrt"]
+
+
+def test_biases_lie_on_the_grid_of_the_integer_sums(captured: Captured, stats: Stats, recipe: Recipe) -> None:
+    graph_module = quantize(captured, stats, recipe, ENCODINGS["onnxruntime"])
+    node = next(node for node in graph_module.graph.nodes if node.target in WEIGHTED)
+    activation, weight = node.args[0], node.args[1]
+    scale = activation.args[1] * parameter_of(graph_module, weight.args[1]).double()
+    steps = parameter_of(graph_module, node.args[2]).double() / scale
+    assert steps.abs().max() > 1
+    assert (steps - steps.round()).abs().max() < 1e-2
 
 
 def test_the_fake_quantized_graph_stays_close_to_the_float_graph(
@@ -79,7 +105,7 @@ def test_the_fake_quantized_graph_stays_close_to_the_float_graph(
 def test_a_layer_that_the_recipe_names_stays_float(captured: Captured, stats: Stats) -> None:
     first = place(captured.graph_module).units[0].nodes[0]
     recipe = Recipe(images=6, float_layers=(first,))
-    graph = quantize(captured, stats, recipe, ENCODINGS["affine_uint8"]).graph
+    graph = quantize(captured, stats, recipe, ENCODINGS["onnxruntime"]).graph
     node = next(node for node in graph.nodes if node.target in WEIGHTED)
     assert node.args[0].op == "placeholder"
     assert not any("dequantize" in str(source.target) for source in node.all_input_nodes)

@@ -12,7 +12,7 @@ from edgedet.data import open_dataset
 
 
 @pytest.fixture(scope="session")
-def full_bundle(shared_folder: Path, checkpoint: Path) -> Bundle:
+def full_bundle(shared_folder: Path, trained: Path) -> Bundle:
     """Every target in fp32 and int8, to be read and never written."""
     from edgedet_calibration.recipe import Recipe
     from edgedet_export.exporter import ExportRequest, export_bundle
@@ -22,7 +22,7 @@ def full_bundle(shared_folder: Path, checkpoint: Path) -> Bundle:
         if not path.exists():
             export_bundle(
                 ExportRequest(
-                    checkpoint,
+                    trained,
                     path,
                     ("onnx", "openvino", "tflite", "tensorrt"),
                     ("fp32", "int8"),

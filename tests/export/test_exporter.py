@@ -68,7 +68,7 @@ def test_an_artifact_that_fails_its_check_fails_the_export_and_leaves_nothing(
 
 
 def test_a_perturbed_weight_is_found_by_verification(
-    full_bundle: Bundle, checkpoint: Path, tmp_path: Path
+    full_bundle: Bundle, trained: Path, tmp_path: Path
 ) -> None:
     import onnx
     from onnx import numpy_helper
@@ -83,7 +83,7 @@ def test_a_perturbed_weight_is_found_by_verification(
     values[0] += 0.5
     weight.CopyFrom(numpy_helper.from_array(values, weight.name))
     onnx.save(model, tmp_path / "model.onnx")
-    captured = _capture(checkpoint)
+    captured = _capture(trained)
     source = Source(captured.graph_module, captured.example_inputs, full_bundle.spec)
     tensors = verify.verification_tensors(open_dataset("builtin", split="test"), captured.spec.input)
     assert verify.verify(original, "ort", source, tensors).max_relative_error < 1e-4
@@ -122,10 +122,10 @@ def test_a_bundle_is_replaced_only_when_told_to(checkpoint: Path, tmp_path: Path
     assert [path.name for path in tmp_path.iterdir()] == ["b"]
 
 
-def test_the_manifest_says_what_made_the_bundle(full_bundle: Bundle, checkpoint: Path) -> None:
+def test_the_manifest_says_what_made_the_bundle(full_bundle: Bundle, trained: Path) -> None:
     from edgedet.files import sha256_of
 
     manifest = json.loads((full_bundle.root / "bundle.json").read_text())
-    assert manifest["spec"]["provenance"]["checkpoint_sha256"] == sha256_of(checkpoint)
+    assert manifest["spec"]["provenance"]["checkpoint_sha256"] == sha256_of(trained)
     assert {"torch", "onnx", "openvino", "litert-torch"} <= set(manifest["tools"])
     assert Recipe.load(full_bundle.root / "recipe.toml") == Recipe(images=6)
