@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 import torch
 
@@ -141,3 +144,8 @@ def test_the_zoo_is_in_order_and_suggests_names():
     assert list(ZOO) == sorted(ZOO)
     with pytest.raises(UsageError, match="ssdlite320_mobilenetv2"):
         zoo_config("ssdlite320_mobilnetv2", ("a",))
+
+
+def test_the_zoo_is_listed_without_torch():
+    code = "import sys, edgedet.models.zoo; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
