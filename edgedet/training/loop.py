@@ -108,7 +108,8 @@ def has_bfloat16(device: torch.device) -> bool:
     """Whether the device multiplies bfloat16 in hardware; elsewhere it is slower than float32."""
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    features = torch.cpu.get_capabilities()
+    # Older versions of torch do not tell: then float32 it is.
+    features = getattr(torch.cpu, "get_capabilities", dict)()
     return any(features.get(name) for name in ("avx512_bf16", "amx_bf16", "bf16"))
 
 
