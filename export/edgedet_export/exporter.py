@@ -20,7 +20,7 @@ from edgedet.data import Dataset, open_dataset
 from edgedet.errors import UsageError
 from edgedet.files import sha256_of, staged_directory, write_atomically
 from edgedet.models.capture import Captured, capture
-from edgedet.models.checkpoint import load_checkpoint
+from edgedet.models.checkpoint import load_checkpoint, save_checkpoint
 from edgedet.progress import Track, silent
 from edgedet.spec import DetectorSpec, Precision, Provenance, QuantizationSpec, Value
 from edgedet_export.quiet import converter
@@ -28,6 +28,7 @@ from edgedet_export.target import Exported, Source, Target
 from edgedet_export.verify import verification_tensors, verify
 
 if TYPE_CHECKING:
+    from edgedet.models.config import DetectorConfig
     from edgedet_calibration.recipe import Recipe
     from edgedet_calibration.stats import Stats
 
@@ -53,13 +54,14 @@ class ExportRequest:
     """What to export.
 
     Attributes:
-        checkpoint: A self-describing .safetensors file.
+        checkpoint: A self-describing .safetensors file, or weights of the detector that `config` describes.
         output: The bundle's folder, which becomes visible when everything in it has been verified.
         targets: Names of `edgedet.registry.TARGETS`.
         precisions: "fp32", "int8".
         calibration: Images for INT8.
         recipe: How to quantize; the default one if not given.
         overwrite: Replace a bundle that is there.
+        config: The detector, for a file of weights that does not describe it.
     """
 
     checkpoint: Path
@@ -69,6 +71,7 @@ class ExportRequest:
     calibration: Dataset | None = None
     recipe: Recipe | None = None
     overwrite: bool = False
+    config: DetectorConfig | None = None
 
 
 class ExportRow(Value):
@@ -157,8 +160,8 @@ class _Export:
         self.rows: list[ExportRow] = []
         self.artifacts: list[Artifact] = []
         self.stats: Stats | None = None
-        self.captured = _capture(request.checkpoint)
-        self._sources: dict[tuple[str, bool], Source] = {}
+        self.captured = _capture(request.checkpoint, request.config)
+        self._float = Source(self.captured.graph_module, self.captured.example_inputs, self.captured.spec)
         images = request.calibration or open_dataset("builtin", split="test")
         self._tensors: Sequence[Floats] = verification_tensors(images, self.captured.spec.input)
         if "int8" in request.precisions:
@@ -168,7 +171,11 @@ class _Export:
         """The checkpoint itself, for PyTorch: the reference of every comparison."""
         path = self.folder / "fp32" / EAGER
         path.parent.mkdir()
-        shutil.copyfile(self.request.checkpoint, path)
+        request = self.request
+        if request.config is None:
+            shutil.copyfile(request.checkpoint, path)
+        else:  # the copy in the bundle describes its detector, whatever was given
+            save_checkpoint(path, load_checkpoint(request.checkpoint, request.config))
         entry = FileEntry.of(self.folder, path)
         self.artifacts.append(Artifact(target="torch", precision="fp32", runtime="eager", files=(entry,)))
 
@@ -227,6 +234,8 @@ class _Export:
 
         assert self.request.calibration is not None
         self.recipe = self.request.recipe or Recipe()
+        registry.OBSERVERS.load(self.recipe.observer)
+        self.recipe.check_names(node.name for node in self.captured.graph_module.graph.nodes)
         placement = place(self.captured.graph_module, self.recipe.keeps_float)
         self.stats = collect(self.captured, placement, self.request.calibration, self.recipe, track)
         write_atomically(self.folder / CALIBRATION, self.stats.model_dump_json())
@@ -234,12 +243,7 @@ class _Export:
         self._calibration_sha256 = sha256_of(self.folder / CALIBRATION)
 
     def _source(self, target: Target, precision: Precision) -> Source:
-        if precision == "fp32":
-            return Source(self.captured.graph_module, self.captured.example_inputs, self.captured.spec)
-        key = (target.encoding, target.fold_weights)
-        if key not in self._sources:
-            self._sources[key] = self._quantized(*key)
-        return self._sources[key]
+        return self._float if precision == "fp32" else self._quantized(target.encoding, target.fold_weights)
 
     def _quantized(self, encoding: str, fold_weights: bool) -> Source:
         from edgedet_calibration.encodings import ENCODINGS
@@ -261,8 +265,8 @@ class _Export:
         return Source(graph_module, self.captured.example_inputs, spec)
 
 
-def _capture(checkpoint: Path) -> Captured:
-    detector = load_checkpoint(checkpoint)
+def _capture(checkpoint: Path, config: DetectorConfig | None = None) -> Captured:
+    detector = load_checkpoint(checkpoint, config)
     spec: DetectorSpec = detector.spec()
     provenance = Provenance(
         checkpoint_sha256=sha256_of(checkpoint), trained_on=spec.provenance.trained_on, tools=_tools()
