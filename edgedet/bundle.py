@@ -49,8 +49,8 @@ class FileEntry(Value):
 class Artifact(Value):
     """One exported model: `files[0]` is what its runtime opens, the others belong to it.
 
-    `runtime` is empty where no runtime of this project opens the file as it is: the ONNX that TensorRT builds an engine
-    from on the device.
+    `runtime` is empty where no runtime of this project opens the file as it is: the ONNX that TensorRT builds
+    an engine from on the device.
     """
 
     target: str
@@ -98,8 +98,12 @@ class Bundle:
         for artifact in self.manifest.artifacts:
             if (artifact.runtime, artifact.precision) == (runtime, precision):
                 return artifact
+        raise self.no_artifact(runtime, precision)
+
+    def no_artifact(self, runtime: str, precision: str) -> UsageError:
+        """The error that lists what the bundle has."""
         have = ", ".join(f"{a.runtime} {a.precision}" for a in self.manifest.artifacts if a.runtime)
-        raise UsageError(
+        return UsageError(
             f"{self.root} has no {precision} artifact for {runtime}",
             got=f"{runtime} {precision}",
             expected=f"one of {have}",
@@ -154,7 +158,11 @@ def open_bundle(path: Path | str) -> Bundle:
     if not manifest.is_file():
         raise BundleError(
             f"{root} is not a bundle",
-            got="a file" if root.is_file() else f"a folder without {MANIFEST}" if root.is_dir() else "no such path",
+            got="a file"
+            if root.is_file()
+            else f"a folder without {MANIFEST}"
+            if root.is_dir()
+            else "no such path",
             expected=f"a folder with {MANIFEST}",
             fix="make one with `edgedet export CHECKPOINT --output BUNDLE`",
         )

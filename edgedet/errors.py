@@ -11,8 +11,7 @@
     │   ├── BundleError                a bundle or an artifact that cannot be trusted or read
     │   └── TensorError                a feed whose name, shape or dtype a runtime cannot take
     ├── CheckError                 1   a check ran and failed
-    │   ├── VerificationError          an artifact that differs from what it was exported from
-    │   └── ParityError                an artifact outside its parity budget
+    │   └── VerificationError          an artifact that differs from what it was exported from
     ├── MissingError               3   this machine lacks something
     │   ├── MissingExtraError          a Python package; names its `pip install`
     │   └── MissingDeviceError         a device, a driver or a native library
@@ -85,10 +84,6 @@ class CheckError(EdgedetError):
 
 class VerificationError(CheckError):
     """An exported artifact that does not give the outputs of its source."""
-
-
-class ParityError(CheckError):
-    """An artifact whose outputs or detections are outside their budget."""
 
 
 class MissingError(EdgedetError):

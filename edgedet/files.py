@@ -53,7 +53,7 @@ def inside(root: Path, relative: str) -> Path:
 
 @contextmanager
 def staged_directory(path: Path, *, overwrite: bool, marker: str) -> Iterator[Path]:
-    """A temporary folder that becomes `path` by one rename when the block ends well, and is removed otherwise.
+    """A temporary folder that becomes `path` by one rename when the block ends well, and goes otherwise.
 
     Args:
         path: The folder to make.
@@ -63,27 +63,43 @@ def staged_directory(path: Path, *, overwrite: bool, marker: str) -> Iterator[Pa
     Raises:
         UsageError: The folder exists and may not be replaced.
     """
-    if path.exists():
-        replaceable = path.is_dir() and ((path / marker).is_file() or not any(path.iterdir()))
-        if not (overwrite and replaceable):
-            raise UsageError(
-                f"cannot write {path}",
-                got="a folder that exists" if replaceable else f"something that is not a {marker} folder",
-                expected="a path that does not exist",
-                fix="choose another --output" + (", or pass --overwrite" if replaceable else ""),
-            )
+    _check_may_become(path, overwrite=overwrite, marker=marker)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
     temporary.chmod(0o755)
     try:
         yield temporary
-        if path.exists():
-            old = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.old."))
-            path.replace(old)
-            temporary.replace(path)
-            shutil.rmtree(old, ignore_errors=True)
-        else:
-            temporary.replace(path)
+        # Once more, for what may have come there since.
+        _check_may_become(path, overwrite=overwrite, marker=marker)
+        _put_in_place(temporary, path)
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
+
+
+def _check_may_become(path: Path, *, overwrite: bool, marker: str) -> None:
+    if not path.exists():
+        return
+    replaceable = path.is_dir() and ((path / marker).is_file() or not any(path.iterdir()))
+    if not (overwrite and replaceable):
+        raise UsageError(
+            f"cannot write {path}",
+            got="a folder that exists" if replaceable else f"something that is not a {marker} folder",
+            expected="a path that does not exist",
+            fix="choose another --output" + (", or pass --overwrite" if replaceable else ""),
+        )
+
+
+def _put_in_place(temporary: Path, path: Path) -> None:
+    """Rename; what was there is put back if that fails, and removed after it went well."""
+    if not path.exists():
+        temporary.replace(path)
+        return
+    old = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.old."))
+    path.replace(old)
+    try:
+        temporary.replace(path)
+    except BaseException:
+        old.replace(path)
+        raise
+    shutil.rmtree(old, ignore_errors=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
@@ -11,11 +10,11 @@ import numpy as np
 
 from edgedet import registry
 from edgedet.boxes import Floats
-from edgedet.bundle import MANIFEST, RUNTIME_OF_SUFFIX, open_bundle
-from edgedet.decode import Candidates, find_candidates, suppress
+from edgedet.bundle import MANIFEST, RUNTIME_OF_SUFFIX, Artifact, open_bundle
+from edgedet.decode import decode
 from edgedet.detections import Detections
 from edgedet.errors import BundleError, MissingError, UsageError
-from edgedet.preprocess import Geometry, Image, preprocess
+from edgedet.preprocess import Image, preprocess
 from edgedet.spec import PRECISIONS, DetectorSpec, TensorSpec
 
 # The order in which a bundle's runtimes are tried when none is named.
@@ -23,7 +22,7 @@ _PREFERENCE = ("ort", "openvino", "tflite", "tensorrt", "eager")
 
 
 class RuntimeLike(Protocol):
-    """Tensors in, tensors out: all that the pipeline knows of a runtime (`edgedet_runtimes.shell` has the contract)."""
+    """Tensors in, tensors out: the contract is in `edgedet_runtimes.shell`."""
 
     name: str
     spec: DetectorSpec
@@ -35,17 +34,6 @@ class RuntimeLike(Protocol):
 
     def close(self) -> None:
         """Free what the vendor holds."""
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Stages:
-    """Everything that one image went through, for parity: each stage can be compared with another runtime's."""
-
-    tensor: Floats
-    geometry: Geometry
-    outputs: Mapping[str, Floats]
-    candidates: Candidates
-    detections: Detections
 
 
 class Pipeline:
@@ -70,18 +58,12 @@ class Pipeline:
     def __call__(
         self, image_bgr: Image, *, score_threshold: float | None = None, iou_threshold: float | None = None
     ) -> Detections:
-        """Detect in one image, uint8 `[h, w, 3]` in OpenCV's channel order; thresholds default to the spec's."""
+        """Detect in one image, uint8 `[h, w, 3]` blue, green, red; thresholds default to the spec's."""
         tensor, geometry = preprocess(image_bgr, self.spec.input, self._tensor)
         outputs = self.runtime.run({self.spec.input.name: tensor})
-        candidates = find_candidates(outputs, self.spec, geometry, score_threshold)
-        return suppress(candidates, self.spec, iou_threshold)
-
-    def stages(self, image_bgr: Image, *, score_threshold: float | None = None) -> Stages:
-        """Detect in one image and keep what every stage gave."""
-        tensor, geometry = preprocess(image_bgr, self.spec.input)
-        outputs = self.runtime.run({self.spec.input.name: tensor})
-        candidates = find_candidates(outputs, self.spec, geometry, score_threshold)
-        return Stages(tensor, geometry, outputs, candidates, suppress(candidates, self.spec))
+        return decode(
+            outputs, self.spec, geometry, score_threshold=score_threshold, iou_threshold=iou_threshold
+        )
 
     def close(self) -> None:
         """Free what the runtime holds."""
@@ -102,7 +84,7 @@ def load(
     Args:
         path: A bundle folder, or one .onnx, .xml, .tflite, .engine or .safetensors file with its spec inside.
         runtime: One of the names in `edgedet.registry.RUNTIMES`; by default the first one installed.
-        precision: "fp32", "fp16" or "int8"; by default the first that the bundle has, in that order.
+        precision: "fp32", "fp16" or "int8"; by default the first that the runtime has, in that order.
         threads: CPU threads of the runtime; by default the vendor's choice.
 
     Raises:
@@ -115,7 +97,10 @@ def load(
         registry.RUNTIMES.entry(runtime)
     if precision is not None and precision not in PRECISIONS:
         raise UsageError(
-            "there is no such precision", got=precision, expected=", ".join(PRECISIONS), fix="use one of those"
+            "there is no such precision",
+            got=precision,
+            expected=", ".join(PRECISIONS),
+            fix="use one of those",
         )
     if source.is_dir() or source.name == MANIFEST:
         return _load_bundle(source.parent if source.name == MANIFEST else source, runtime, precision, threads)
@@ -127,25 +112,37 @@ def load(
             expected=f"a bundle folder or a file ending in {', '.join(RUNTIME_OF_SUFFIX)}",
             fix="check the path, or make a bundle with `edgedet export`",
         )
-    return Pipeline(registry.RUNTIMES.load(name)(source, threads=threads))
+    pipeline = Pipeline(registry.RUNTIMES.load(name)(source, threads=threads))
+    if precision is not None and pipeline.spec.precision != precision:
+        pipeline.close()
+        raise UsageError(
+            f"{source} is not {precision}",
+            got=f"an artifact in {pipeline.spec.precision}",
+            expected=precision,
+            fix=f"leave --precision out, or name the {precision} file",
+        )
+    return pipeline
 
 
 def _load_bundle(root: Path, runtime: str | None, precision: str | None, threads: int | None) -> Pipeline:
     bundle = open_bundle(root)
-    have = {(a.runtime, a.precision) for a in bundle.manifest.artifacts}
-    wanted = precision or next((p for p in PRECISIONS if any(q == p for _, q in have)), "fp32")
-    names = [runtime] if runtime else [n for n in _PREFERENCE if (n, wanted) in have]
+    artifacts: dict[tuple[str, str], Artifact] = {
+        (a.runtime, a.precision): a for a in bundle.manifest.artifacts
+    }
+    runtimes = (runtime,) if runtime else _PREFERENCE
+    precisions = (precision,) if precision else PRECISIONS
     missing: MissingError | None = None
-    for name in names:
-        try:
-            artifact = bundle.artifact(name, wanted)
-            factory = registry.RUNTIMES.load(name)
-            return Pipeline(
-                factory(bundle.path_of(artifact), spec=bundle.spec_of(artifact), threads=threads)
-            )
-        except MissingError as exc:
-            missing = missing or exc
+    for name in runtimes:
+        for wanted in precisions:
+            artifact = artifacts.get((name, wanted))
+            if artifact is None:
+                continue
+            try:
+                factory = registry.RUNTIMES.load(name)
+                path = bundle.path_of(artifact)
+                return Pipeline(factory(path, spec=bundle.spec_of(artifact), threads=threads))
+            except MissingError as exc:
+                missing = missing or exc
     if missing is not None:
         raise missing
-    bundle.artifact("any runtime", wanted)  # raises, listing what the bundle has
-    raise AssertionError("unreachable")
+    raise bundle.no_artifact(runtime or "any runtime", precision or "any precision")

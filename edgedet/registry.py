@@ -1,7 +1,7 @@
 """The tables of names: what can be plugged in, where it is, and what to install for it.
 
-Entries are strings, resolved on use, so that naming a runtime imports nothing. Adding one is a file, a line here and a
-line in a test fixture.
+Entries are strings, resolved on use, so that naming a runtime imports nothing. Adding one is a file, a line
+here and a line in a test fixture.
 """
 
 from __future__ import annotations
@@ -98,12 +98,16 @@ TARGETS = Table(
     {
         "onnx": Entry("edgedet_export.onnx_target:OnnxTarget", "export", "ONNX, for ONNX Runtime"),
         "openvino": Entry("edgedet_export.openvino_target:OpenVinoTarget", "export", "OpenVINO IR"),
-        "tensorrt": Entry("edgedet_export.tensorrt_target:TensorRtTarget", "export", "strongly typed ONNX, engine"),
+        "tensorrt": Entry(
+            "edgedet_export.tensorrt_target:TensorRtTarget", "export", "strongly typed ONNX, engine"
+        ),
         "tflite": Entry("edgedet_export.tflite_target:TfliteTarget", "export", "TFLite flatbuffer"),
     },
 )
 
-DECODERS = Table("decoder", {"ssd": Entry("edgedet.decode.ssd:candidates", "", "SSD: offsets against priors")})
+DECODERS = Table(
+    "decoder", {"ssd": Entry("edgedet.decode.ssd:candidates", "", "SSD: offsets against priors")}
+)
 
 OBSERVERS = Table(
     "observer",
@@ -125,7 +129,10 @@ READERS = Table(
     },
 )
 
-HEADS = Table("head", {"ssdlite": Entry("edgedet.models.ssdlite:SsdLiteHead", "torch", "SSDLite (MobileNetV2, section 6.2)")})
+HEADS = Table(
+    "head",
+    {"ssdlite": Entry("edgedet.models.ssdlite:SsdLiteHead", "torch", "SSDLite (MobileNetV2, section 6.2)")},
+)
 
 # The fake-quantized torch module of an encoding: what an INT8 artifact is compared with.
 REFERENCES = Table(

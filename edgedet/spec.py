@@ -1,7 +1,7 @@
 """What a runtime's user must know of a detector, and nothing else.
 
-A `DetectorSpec` travels inside every artifact as JSON, so that a lone file can be run. Sizes are `(height, width)`; mean
-and standard deviation are in pixel units of 0..255 and in the colour order of the input.
+A `DetectorSpec` travels inside every artifact as JSON, so that a lone file can be run. Sizes are `(height,
+width)`; mean and standard deviation are in pixel units of 0..255 and in the colour order of the input.
 """
 
 from __future__ import annotations
@@ -19,6 +19,11 @@ SCHEMA_VERSION: Final = 1
 DType = Literal["float32", "float16", "uint8", "int8", "int32", "int64"]
 Precision = Literal["fp32", "fp16", "int8"]
 PRECISIONS: tuple[Precision, ...] = ("fp32", "fp16", "int8")
+
+
+# A spec comes from files of others; these bounds keep its priors under 100 MB.
+MapSide = Annotated[int, Field(gt=0, le=1024)]
+_MOST_PRIORS = 4_000_000
 
 
 class Value(BaseModel):
@@ -66,12 +71,12 @@ class OutputSpec(TensorSpec):
 class SsdPriors(Value):
     """Default boxes of SSD: per feature map a scale, the next scale, and aspect ratios.
 
-    Each cell has, in this order: ratio 1 at `scales[k]`; ratio 1 at sqrt(scales[k] * scales[k + 1]); then for every ratio
-    r the boxes of ratio r and 1 / r at `scales[k]` (Liu et al., SSD, ECCV 2016, section 2.2). Scales are fractions of the
-    input's side; `scales` is one longer than `feature_maps_hw`.
+    Each cell has, in this order: ratio 1 at `scales[k]`; ratio 1 at sqrt(scales[k] * scales[k + 1]); then for
+    every ratio r the boxes of ratio r and 1 / r at `scales[k]` (Liu et al., SSD, ECCV 2016, section 2.2).
+    Scales are fractions of the input's side; `scales` is one longer than `feature_maps_hw`.
     """
 
-    feature_maps_hw: tuple[tuple[int, int], ...] = Field(min_length=1)
+    feature_maps_hw: tuple[tuple[MapSide, MapSide], ...] = Field(min_length=1, max_length=16)
     scales: tuple[Annotated[float, Field(gt=0, le=2)], ...]
     aspect_ratios: tuple[tuple[Annotated[float, Field(gt=1)], ...], ...]
     clip: bool = False
@@ -84,6 +89,8 @@ class SsdPriors(Value):
                 f"{maps} feature maps need {maps + 1} scales and {maps} lists of aspect ratios; "
                 f"got {len(self.scales)} and {len(self.aspect_ratios)}"
             )
+        if self.count > _MOST_PRIORS:
+            raise ValueError(f"at most {_MOST_PRIORS} priors, got {self.count}")
         return self
 
     @property
@@ -98,7 +105,7 @@ class SsdPriors(Value):
 
 
 class SsdDecoder(Value):
-    """Parameters of `edgedet.decode.ssd`: softmax over background (index 0) and the labels, offsets against priors."""
+    """Parameters of `edgedet.decode.ssd`: softmax over background and labels, offsets against priors."""
 
     family: Literal["ssd"] = "ssd"
     priors: SsdPriors
@@ -109,7 +116,7 @@ DecoderSpec = SsdDecoder  # becomes a union discriminated by `family` with the s
 
 
 class QuantizationSpec(Value):
-    """How an INT8 artifact was quantized; `encoding` names the kernels' terms that its ranges were written in."""
+    """How an INT8 artifact was quantized; `encoding` names the terms its ranges were written in."""
 
     encoding: str
     observer: str
@@ -148,6 +155,17 @@ class DetectorSpec(Value):
         if not name or PurePosixPath(name).name != name or "\\" in name:
             raise ValueError(f"a detector's name is a plain file name, got {name!r}")
         return name
+
+    @model_validator(mode="after")
+    def _outputs_fit_the_decoder(self) -> DetectorSpec:
+        priors = self.decoder.priors.count
+        expected = {"box_offsets": (1, priors, 4), "class_logits": (1, priors, len(self.labels) + 1)}
+        found = {output.role: output.shape for output in self.outputs}
+        if found != expected or len(self.outputs) != len(expected):
+            raise ValueError(
+                f"{priors} priors and {len(self.labels)} labels need outputs {expected}, got {found}"
+            )
+        return self
 
     def output(self, role: str) -> OutputSpec:
         """The output with that role; `KeyError` where there is none."""

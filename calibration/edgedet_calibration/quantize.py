@@ -31,8 +31,8 @@ from edgedet_calibration.stats import Histogram, Stats
 WEIGHT_LIMIT = 127
 
 _ANNOTATION = "quantization_annotation"
-# A channel of zeros still needs a positive scale.
-_SMALLEST_WEIGHT_SCALE = 2.0**-30
+# A channel of zeros still needs a positive scale, and one that leaves room for its bias among 32-bit sums.
+_SMALLEST_WEIGHT_SCALE = 2.0**-20
 
 
 def quant_params(

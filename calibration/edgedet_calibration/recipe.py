@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import tomllib
+from collections.abc import Iterable
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Annotated, Literal
@@ -34,11 +36,28 @@ class Recipe(Value):
         """Whether a node is to stay float."""
         return any(fnmatchcase(node_name, pattern) for pattern in self.float_layers)
 
+    def check_names(self, node_names: Iterable[str]) -> None:
+        """Refuse a pattern of `float_layers` that names nothing.
+
+        Raises:
+            ConfigError: No node has a name that matches it.
+        """
+        names = list(node_names)
+        for pattern in self.float_layers:
+            if not any(fnmatchcase(name, pattern) for name in names):
+                raise ConfigError(
+                    "the recipe keeps a layer float that the detector does not have",
+                    got=f"float_layers {pattern!r}",
+                    expected=f"names such as {', '.join(names[-4:-1])}",
+                    fix="correct the pattern; the placement of a bundle's units lists all names",
+                )
+
     def to_toml(self) -> str:
         """The recipe as the text of a TOML file."""
-        patterns = ", ".join(f'"{pattern}"' for pattern in self.float_layers)
+        patterns = ", ".join(json.dumps(pattern) for pattern in self.float_layers)
         return (
-            f'observer = "{self.observer}"\npercentile = {self.percentile}\nimages = {self.images}\n'
+            f"observer = {json.dumps(self.observer)}\npercentile = {self.percentile}\n"
+            f"images = {self.images}\n"
             f'weights = "{self.weights}"\nfloat_layers = [{patterns}]\n'
         )
 

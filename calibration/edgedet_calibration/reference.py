@@ -11,9 +11,10 @@ import torch
 from edgedet.boxes import Floats
 from edgedet.bundle import Artifact, Bundle
 from edgedet.errors import BundleError
+from edgedet.files import sha256_of
 from edgedet.models.capture import capture
 from edgedet.models.checkpoint import load_checkpoint
-from edgedet.spec import TensorSpec
+from edgedet.spec import QuantizationSpec, TensorSpec
 from edgedet_calibration.encodings import ENCODINGS
 from edgedet_calibration.quantize import quantize
 from edgedet_calibration.recipe import Recipe
@@ -41,6 +42,7 @@ class Reference:
         stats_path, recipe_path = (_file(bundle, name) for name in ("calibration.json", "recipe.toml"))
         stats = Stats.from_json(stats_path.read_bytes(), source=str(stats_path))
         recipe = Recipe.load(recipe_path)
+        _check_same(quantization, sha256_of(stats_path), recipe)
         captured = capture(detector, bundle.spec)
         self._graph_module = quantize(captured, stats, recipe, ENCODINGS[quantization.encoding])
 
@@ -52,6 +54,23 @@ class Reference:
 
     def close(self) -> None:
         """Nothing to free."""
+
+
+def _check_same(quantization: QuantizationSpec, stats_sha256: str, recipe: Recipe) -> None:
+    found = (stats_sha256, recipe.observer, recipe.weights, recipe.float_layers)
+    written = (
+        quantization.calibration_sha256,
+        quantization.observer,
+        quantization.granularity,
+        quantization.float_layers,
+    )
+    if found != written:
+        raise BundleError(
+            "the bundle's calibration and recipe are not those of its INT8 artifacts",
+            got=", ".join(str(a) for a, b in zip(found, written, strict=True) if a != b),
+            expected=", ".join(str(b) for a, b in zip(found, written, strict=True) if a != b),
+            fix="export again with INT8",
+        )
 
 
 def load_reference(bundle: Bundle, artifact: Artifact) -> Reference:

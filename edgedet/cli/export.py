@@ -25,18 +25,28 @@ if TYPE_CHECKING:
 
 def run(
     checkpoint: Annotated[
-        Path, typer.Argument(metavar="CHECKPOINT", help="A .safetensors file of a detector.")
+        Path,
+        typer.Argument(
+            metavar="CHECKPOINT",
+            help="A .safetensors file of `edgedet train`; with --config, any .safetensors, .pth or .npz weights.",
+        ),
     ],
     output_path: Annotated[Path, typer.Option("--output", metavar="BUNDLE", help="The folder to write.")],
     to: Annotated[
         str, typer.Option(help="Targets among " + ", ".join(registry.TARGETS) + ", with commas.")
     ] = ("onnx,openvino,tflite"),
-    precision: Annotated[str, typer.Option(help="fp32, fp16, int8, separated by commas.")] = "fp32",
+    precision: Annotated[str, typer.Option(help="fp32, int8, separated by commas.")] = "fp32",
     calibration: Annotated[
         str | None, typer.Option(metavar="DIR", help="Images that int8 is calibrated on, as for --data.")
     ] = None,
     split: SplitOption = None,
     recipe: Annotated[Path | None, typer.Option(metavar="TOML", help="How int8 is quantized.")] = None,
+    config: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="TOML", help="The detector of weights that do not describe it: as for `edgedet train`."
+        ),
+    ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a bundle that is there.")] = False,
     json: JsonOption = None,
 ) -> None:
@@ -47,6 +57,7 @@ def run(
     """
     targets, precisions = targets_from(to), precisions_from(precision) or ()
     with needs_extra("export"):
+        from edgedet.models.config import read_detector_config
         from edgedet_export.exporter import ExportRequest, export_bundle
 
     with open_output(json) as output, Bars() as bars:
@@ -59,6 +70,7 @@ def run(
                 calibration=None if calibration is None else open_dataset(calibration, split),
                 recipe=None if recipe is None else _load_recipe(recipe),
                 overwrite=overwrite,
+                config=None if config is None else read_detector_config(config),
             ),
             bars,
         )

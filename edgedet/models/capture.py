@@ -1,8 +1,8 @@
 """A detector as one flat graph of ATen operators: what is calibrated, quantized and exported.
 
-Capturing happens once, in float. Batch normalisation is folded into the convolution before it and in-place activations
-are written out of place, so that every later stage sees the same nodes under the same names, and float and INT8
-artifacts come from one graph.
+Capturing happens once, in float. Batch normalisation is folded into the convolution before it and in-place
+activations are written out of place, so that every later stage sees the same nodes under the same names, and
+float and INT8 artifacts come from one graph.
 """
 
 from __future__ import annotations
@@ -91,7 +91,9 @@ def fold_batch_norm(graph_module: GraphModule) -> int:
 def _fold(graph_module: GraphModule, convolution: Node, norm: Node) -> None:
     gamma, beta, mean, variance = (parameter_of(graph_module, arg) for arg in norm.args[1:5])
     eps = norm.args[7]
-    assert mean is not None and variance is not None and isinstance(eps, float)
+    assert mean is not None
+    assert variance is not None
+    assert isinstance(eps, float)
     weight = parameter_of(graph_module, convolution.args[1])
     assert weight is not None
     bias = parameter_of(graph_module, convolution.args[2]) if len(convolution.args) > 2 else None

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
 from pathlib import Path
 from typing import ClassVar
+from weakref import WeakKeyDictionary
 
 import onnx_ir as ir
 import torch
@@ -19,6 +19,10 @@ from edgedet_export.target import Exported, Source
 
 # The newest operator set that the ONNX parsers of TensorRT 10, OpenVINO 2025 and ONNX Runtime 1.20 all read.
 OPSET = 20
+
+
+# A conversion takes seconds and lives as long as its source.
+_CONVERTED: WeakKeyDictionary[Source, ir.Model] = WeakKeyDictionary()
 
 
 class OnnxTarget:
@@ -37,15 +41,21 @@ class OnnxTarget:
         return Exported((path,))
 
 
-@lru_cache(maxsize=1)  # the targets of one source follow each other, and the conversion takes seconds
 def to_onnx(source: Source) -> ir.Model:
     """A source as an ONNX model with the spec's names and nothing of the machine that exported it.
 
-    Biases are int32 unless the encoding is symmetric: TensorRT reads float biases only.
+    Biases are int32 unless the encoding is symmetric: TensorRT reads float biases only. The targets that
+    start from ONNX share one conversion of a source; they save the model and do not change it.
 
     Raises:
         VendorError: The exporter does not know an operator.
     """
+    if source not in _CONVERTED:
+        _CONVERTED[source] = _convert(source)
+    return _CONVERTED[source]
+
+
+def _convert(source: Source) -> ir.Model:
     with converter("torch.onnx"):
         program = torch.onnx.export(
             torch.export.export(source.graph_module, source.example_inputs),

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from torch.fx import GraphModule
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)
 class Source:
     """What is exported: a float graph, or one with quantizers in the target's encoding.
 

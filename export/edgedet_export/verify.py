@@ -18,7 +18,8 @@ from edgedet.preprocess import preprocess
 from edgedet.spec import DetectorSpec, InputSpec
 from edgedet_export.target import Source
 
-# Broken, not merely inexact: parity budgets, which are stricter, are judged on a whole data set.
+# These tell a broken artifact from a sound one on four images. What quantization costs, and the stricter INT8
+# budget of 30 dB, are judged by parity on a whole data set.
 FLOAT_MAX_RELATIVE_ERROR = 1e-4
 INT8_MIN_SNR_DB = 20.0
 
