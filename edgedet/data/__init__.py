@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from edgedet import registry
-from edgedet.data.dataset import Dataset, LabelledImage, Reader, Request, Summary
+from edgedet.data.dataset import Dataset, LabelledImage, Reader, Request, Summary, SummaryRecord
 from edgedet.data.images import read_image
 from edgedet.errors import DataError, UsageError
 
-__all__ = ["Dataset", "LabelledImage", "Summary", "open_dataset", "read_image"]
+__all__ = ["Dataset", "LabelledImage", "Summary", "SummaryRecord", "open_dataset", "read_image"]
 
 BUILTIN = "builtin"
 

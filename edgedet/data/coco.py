@@ -162,7 +162,7 @@ def _index(
     for entry in document["images"]:
         key, name = entry.get("id"), entry.get("file_name")
         if not isinstance(key, int | str) or not isinstance(name, str) or "\0" in name:
-            summary.leave_out(_BAD_ENTRY, file.name, f"image {key!r}")
+            summary.leave_out(_BAD_ENTRY, file.name, f"image {key!r}", image=True)
         elif key in images:
             summary.leave_out("image whose id is taken", name, repr(key))
         else:
@@ -176,15 +176,19 @@ def _index(
         category = entry.get("category_id")
         class_id = class_ids.get(category) if isinstance(category, int) else None
         objects[key].add(
-            _corners(entry.get("bbox")), class_id, category, ignore=bool(entry.get("iscrowd", 0))
+            _corners(entry.get("bbox")),
+            class_id,
+            category,
+            ignore=bool(entry.get("iscrowd", 0)),
+            area=entry.get("area"),
         )
     for key, entry in images.items():
         path = folder / entry["file_name"]
         image_id = relative_inside(root, path)
         if image_id is None:
-            summary.leave_out("path that leaves the data set", entry["file_name"])
+            summary.leave_out("path that leaves the data set", entry["file_name"], image=True)
         elif not path.is_file():
-            summary.leave_out("image that is missing", entry["file_name"])
+            summary.leave_out("image that is missing", entry["file_name"], image=True)
         elif image_id in records:
             summary.leave_out("image whose name is taken", entry["file_name"])
         else:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from edgedet.boxes import Floats, Ints
 from edgedet.errors import DataError
 from edgedet.preprocess import Image
+from edgedet.spec import Value
 
 # File names that a summary gives for each reason; the rest is only counted.
 _EXAMPLES = 3
@@ -30,6 +31,8 @@ class LabelledImage:
         boxes_xyxy: float32 `[n, 4]`, clipped to the image, none empty.
         class_ids: int64 `[n]`.
         ignore: bool `[n]`: crowds and difficult objects, which count neither as found nor as missed.
+        areas: float64 `[n]`, square pixels of the objects where the data set states them, as COCO does for
+            masks; None where the areas of the boxes are all that is known.
     """
 
     image_id: str
@@ -38,6 +41,17 @@ class LabelledImage:
     boxes_xyxy: Floats
     class_ids: Ints
     ignore: NDArray[np.bool_]
+    areas: NDArray[np.float64] | None = None
+
+
+class SummaryRecord(Value):
+    """What `Summary` counted, as it is written into reports; fields are those of `Summary`."""
+
+    images: int
+    boxes: int
+    lost_images: int
+    problems: dict[str, int]
+    examples: dict[str, tuple[str, ...]]
 
 
 @dataclass(slots=True)
@@ -47,6 +61,8 @@ class Summary:
     Attributes:
         images: Images that are listed and were not found unreadable so far.
         boxes: Their boxes.
+        lost_images: Images that are listed and are missing, unreadable or without a readable annotation: a
+            measurement over the others is not one of the whole data set.
         problems: How often each reason left something out; a reason is a noun in the singular.
         examples: Names of the first files for each reason.
         strict: Raise instead of leaving out.
@@ -54,17 +70,19 @@ class Summary:
 
     images: int = 0
     boxes: int = 0
+    lost_images: int = 0
     problems: Counter[str] = field(default_factory=Counter)
     examples: dict[str, list[str]] = field(default_factory=dict)
     strict: bool = False
 
-    def leave_out(self, reason: str, where: str, detail: str = "") -> None:
+    def leave_out(self, reason: str, where: str, detail: str = "", *, image: bool = False) -> None:
         """Count something that is left out.
 
         Args:
             reason: What it is, in the singular: "box without area".
             where: The file that it is in.
             detail: What was found there, for the error of a strict reader.
+            image: It is one of `lost_images`.
 
         Raises:
             DataError: The data set is read strictly.
@@ -77,9 +95,20 @@ class Summary:
                 fix="mend or remove what is named, or read without strict",
             )
         self.problems[reason] += 1
+        self.lost_images += image
         names = self.examples.setdefault(reason, [])
         if len(names) < _EXAMPLES and where not in names:
             names.append(where)
+
+    def record(self) -> SummaryRecord:
+        """What was counted so far, as a value."""
+        return SummaryRecord(
+            images=self.images,
+            boxes=self.boxes,
+            lost_images=self.lost_images,
+            problems=dict(sorted(self.problems.items())),
+            examples={reason: tuple(names) for reason, names in sorted(self.examples.items())},
+        )
 
     def __str__(self) -> str:
         text = f"{self.images} images, {self.boxes} boxes"
@@ -114,6 +143,21 @@ class Dataset(Protocol):
 
     def __iter__(self) -> Iterator[LabelledImage]:
         """All readable images, in the order of `image_ids`."""
+
+
+def nothing_to(purpose: str, dataset: Dataset) -> DataError:
+    """The error of a measurement that had no image to be made on.
+
+    Args:
+        purpose: What could not be done: "compare on".
+        dataset: What was iterated over.
+    """
+    return DataError(
+        f"there is nothing to {purpose}",
+        got=f"{len(dataset)} listed images in {dataset.root}, none of them readable ({dataset.summary})",
+        expected="at least one readable image",
+        fix="check --data and --split",
+    )
 
 
 @dataclass(frozen=True, slots=True)

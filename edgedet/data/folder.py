@@ -28,7 +28,7 @@ def read(request: Request) -> IndexedDataset:
             )
         for path in list_images(folder, recursive=True):
             if (image_id := relative_inside(root, path)) is None:
-                summary.leave_out("path that leaves the data set", path.name)
+                summary.leave_out("path that leaves the data set", path.name, image=True)
             else:
                 records.append(Objects(summary, image_id).record(image_id, path))
     return IndexedDataset(request, root, "images", request.labels or (), records, summary)

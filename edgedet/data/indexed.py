@@ -15,6 +15,10 @@ from edgedet.data.dataset import LabelledImage, Request, Summary
 from edgedet.data.images import read_image
 from edgedet.errors import DataError
 
+# Past this a coordinate is as meaningless as an infinite one.
+_LARGEST_COORDINATE = 1e9
+_LARGEST_AREA = _LARGEST_COORDINATE**2
+
 _Corners = tuple[float, float, float, float]
 
 
@@ -28,6 +32,7 @@ class Record:
         boxes_xyxy: float32 `[n, 4]`, in pixels, or in fractions of the image's sides when `fractions`.
         class_ids: int64 `[n]`.
         ignore: bool `[n]`.
+        areas: float64 `[n]`, as the annotation states them; NaN where it does not.
         fractions: The unit of the boxes.
         size_hw: The image's size as the annotation states it, if it does.
     """
@@ -37,6 +42,7 @@ class Record:
     boxes_xyxy: Floats
     class_ids: Ints
     ignore: NDArray[np.bool_]
+    areas: NDArray[np.float64]
     fractions: bool = False
     size_hw: tuple[int, int] | None = None
 
@@ -49,9 +55,16 @@ class Objects:
         self._boxes: list[_Corners] = []
         self._class_ids: list[int] = []
         self._ignore: list[bool] = []
+        self._areas: list[float] = []
 
     def add(
-        self, corners: Sequence[object], class_id: int | None, name: object, *, ignore: bool = False
+        self,
+        corners: Sequence[object],
+        class_id: int | None,
+        name: object,
+        *,
+        ignore: bool = False,
+        area: object = None,
     ) -> None:
         """Add one object.
 
@@ -60,6 +73,7 @@ class Objects:
             class_id: None when the class is unknown.
             name: How the annotation calls the class, for the message.
             ignore: A crowd or a difficult object.
+            area: Square pixels as the annotation states them; what is no such number counts as not stated.
         """
         box = _numbers(corners)
         if box is None:
@@ -74,6 +88,7 @@ class Objects:
             self._boxes.append(box)
             self._class_ids.append(class_id)
             self._ignore.append(ignore)
+            self._areas.append(_area(area))
 
     def record(
         self, image_id: str, path: Path, *, fractions: bool = False, size_hw: tuple[int, int] | None = None
@@ -85,6 +100,7 @@ class Objects:
             np.array(self._boxes, np.float32).reshape(-1, 4),
             np.array(self._class_ids, np.int64),
             np.array(self._ignore, bool),
+            np.array(self._areas, np.float64),
             fractions,
             size_hw,
         )
@@ -149,7 +165,7 @@ class IndexedDataset:
                 self.summary.images -= 1
                 self.summary.boxes -= len(record.boxes_xyxy)
                 if not self.summary.strict:
-                    self.summary.leave_out("image that cannot be used", record.image_id, exc.got)
+                    self.summary.leave_out("image that cannot be used", record.image_id, exc.got, image=True)
             raise
         height, width = image.shape[:2]
         boxes = record.boxes_xyxy
@@ -162,7 +178,13 @@ class IndexedDataset:
                 self.summary.boxes -= 1
                 self.summary.leave_out("box outside the image", record.image_id, f"{box.tolist()}")
         return LabelledImage(
-            record.image_id, record.path, image, boxes[keep], record.class_ids[keep], record.ignore[keep]
+            record.image_id,
+            record.path,
+            image,
+            boxes[keep],
+            record.class_ids[keep],
+            record.ignore[keep],
+            _areas_of(boxes[keep], record.areas[keep]),
         )
 
     def __iter__(self) -> Iterator[LabelledImage]:
@@ -191,9 +213,24 @@ def _numbers(values: Sequence[object]) -> _Corners | None:
         x1, y1, x2, y2 = (float(value) for value in values)  # type: ignore[arg-type]
     except (TypeError, ValueError, OverflowError):
         return None
-    # Past float32 a coordinate is as meaningless as an infinite one.
     box = (x1, y1, x2, y2)
-    return box if all(math.isfinite(x) and abs(x) < 1e9 for x in box) else None
+    return box if all(math.isfinite(x) and abs(x) < _LARGEST_COORDINATE for x in box) else None
+
+
+def _area(stated: object) -> float:
+    """A stated area, or NaN."""
+    if isinstance(stated, bool) or not isinstance(stated, int | float):
+        return math.nan
+    return float(stated) if 0 <= stated < _LARGEST_AREA else math.nan
+
+
+def _areas_of(boxes_xyxy: Floats, stated: NDArray[np.float64]) -> NDArray[np.float64] | None:
+    """Stated areas, with those of the boxes where none is stated; None where none is."""
+    unknown = np.isnan(stated)
+    if unknown.all():
+        return None
+    sides = boxes_xyxy[:, 2:].astype(np.float64) - boxes_xyxy[:, :2]
+    return np.where(unknown, sides.prod(axis=1), stated)
 
 
 def _check_size(record: Record, size_hw: tuple[int, int]) -> None:

@@ -132,9 +132,9 @@ def _listed(folder: Path, listing: Path, summary: Summary) -> Iterator[Path]:
         if not name:
             continue
         if relative_inside(folder, path) is None:
-            summary.leave_out("path that leaves the data set", f"{listing.name}: {name}")
+            summary.leave_out("path that leaves the data set", f"{listing.name}: {name}", image=True)
         elif not path.is_file():
-            summary.leave_out("listed image without an annotation", name)
+            summary.leave_out("listed image without an annotation", name, image=True)
         else:
             yield path
 
@@ -156,11 +156,14 @@ def _parse(path: Path, summary: Summary) -> Element | None:
     try:
         root: Element | None = parse(path).getroot()
     except (SyntaxError, ValueError, LookupError, OSError) as exc:  # ParseError is a SyntaxError
-        summary.leave_out(_BAD_ANNOTATION, path.name, f"{type(exc).__name__}: {exc}")
+        summary.leave_out(_BAD_ANNOTATION, path.name, f"{type(exc).__name__}: {exc}", image=True)
         return None
     if root is None or root.tag != "annotation":
         summary.leave_out(
-            _BAD_ANNOTATION, path.name, f"<{root.tag if root is not None else ''}>, not <annotation>"
+            _BAD_ANNOTATION,
+            path.name,
+            f"<{root.tag if root is not None else ''}>, not <annotation>",
+            image=True,
         )
         return None
     return root
@@ -186,7 +189,7 @@ class _ImageFinder:
             folder = folder.parent / "JPEGImages"
         options = self._stems(folder).get(annotation.stem, [])
         if not options:
-            summary.leave_out("annotation without an image", annotation.name)
+            summary.leave_out("annotation without an image", annotation.name, image=True)
             return None
         stated = (tree.findtext("filename") or "").strip()
         image = next((path for path in options if path.name == stated), options[0])
@@ -194,7 +197,7 @@ class _ImageFinder:
             if other != image:
                 summary.leave_out("image whose name is taken", other.name)
         if relative_inside(self._root, image) is None:
-            summary.leave_out("path that leaves the data set", image.name)
+            summary.leave_out("path that leaves the data set", image.name, image=True)
             return None
         return image
 

@@ -114,7 +114,7 @@ def _index(
     for image in list_images(folder):
         image_id = relative_inside(root, image)
         if image_id is None:
-            summary.leave_out("path that leaves the data set", image.name)
+            summary.leave_out("path that leaves the data set", image.name, image=True)
         elif image.stem in stems or image_id in records:
             summary.leave_out("image whose name is taken", image.name)
         else:
@@ -125,7 +125,7 @@ def _index(
             records[image_id] = objects.record(image_id, image, fractions=True)
     for orphan in sorted(labels.glob("*.txt")) if labels != folder else ():
         if orphan.stem not in stems:
-            summary.leave_out("label file without an image", orphan.name)
+            summary.leave_out("label file without an image", orphan.name, image=True)
 
 
 def _rows(path: Path, summary: Summary) -> Iterator[tuple[list[float], int]]:

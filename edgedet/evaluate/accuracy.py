@@ -39,7 +39,7 @@ class ClassAccuracy(Value):
 class AccuracyReport(Value):
     """Accuracy of a detector on one data set; `map*` are means over the classes that have ground truth.
 
-    Sizes are COCO's, by the area of the box: small up to 32² pixels, medium up to 96², large above.
+    Sizes are COCO's, by the area that the data set states or else that of the box: small up to 32² pixels, medium up to 96², large above.
     """
 
     schema_version: Literal[1] = 1
@@ -66,6 +66,7 @@ class EvaluatedImage:
         class_ids: int64 `[n]`.
         ignore: bool `[n]`, neither found nor missed.
         detections: What was detected.
+        areas: float64 `[n]`, square pixels of the objects; those of the boxes when None.
     """
 
     size_hw: tuple[int, int]
@@ -73,3 +74,4 @@ class EvaluatedImage:
     class_ids: Ints
     ignore: NDArray[np.bool_]
     detections: Detections
+    areas: NDArray[np.float64] | None = None

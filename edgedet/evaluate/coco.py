@@ -1,7 +1,7 @@
 """COCO average precision, by pycocotools.
 
-The numbers are those of writing ground truth and detections as COCO json and evaluating the files. Areas of
-ground truth are areas of boxes. Ignored objects are crowds to pycocotools: a detection inside one is not
+The numbers are those of writing ground truth and detections as COCO json and evaluating the files; for ground
+truth that came from a COCO json, those of evaluating that json. Ignored objects are crowds to pycocotools: a detection inside one is not
 counted.
 """
 
@@ -105,9 +105,13 @@ def _document(
 def _truth_annotations(images: Sequence[EvaluatedImage]) -> list[dict[str, Any]]:
     annotations: list[dict[str, Any]] = []
     for image_id, image in enumerate(images, 1):
+        first = len(annotations)
         for box, class_id, ignore in zip(image.boxes_xyxy, image.class_ids, image.ignore, strict=True):
             annotation = _annotation(len(annotations) + 1, image_id, box, int(class_id))
             annotations.append({**annotation, "iscrowd": int(ignore)})
+        if image.areas is not None:
+            for annotation, area in zip(annotations[first:], image.areas, strict=True):
+                annotation["area"] = float(area)
     return annotations
 
 

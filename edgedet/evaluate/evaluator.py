@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from edgedet.boxes import Ints
-from edgedet.data.dataset import Dataset, LabelledImage
+from edgedet.data.dataset import Dataset, LabelledImage, nothing_to
 from edgedet.detections import Detections
 from edgedet.errors import DataError
 from edgedet.evaluate.accuracy import AccuracyReport, ClassAccuracy, EvaluatedImage
@@ -37,7 +37,7 @@ class Evaluator:
         """Take one image and its detections, which should reach down to `EVALUATION_SCORE_THRESHOLD`."""
         size_hw = (image.image_bgr.shape[0], image.image_bgr.shape[1])
         self._images.append(
-            EvaluatedImage(size_hw, image.boxes_xyxy, image.class_ids, image.ignore, detections)
+            EvaluatedImage(size_hw, image.boxes_xyxy, image.class_ids, image.ignore, detections, image.areas)
         )
 
     def report(self) -> AccuracyReport:
@@ -79,7 +79,7 @@ def evaluate(pipeline: Pipeline, dataset: Dataset, track: Track = silent) -> Acc
     """Run a detector over a data set and measure it; classes are joined by their names.
 
     Raises:
-        DataError: Data set and detector have no class in common.
+        DataError: Data set and detector have no class in common, or no image can be read.
         MissingExtraError: pycocotools is not installed.
     """
     detector = Pipeline(pipeline.runtime, evaluation_spec(pipeline.spec))
@@ -87,7 +87,10 @@ def evaluate(pipeline: Pipeline, dataset: Dataset, track: Track = silent) -> Acc
     evaluator = Evaluator(detector.labels)
     for image in track(dataset, "Evaluating", len(dataset)):
         evaluator.add(with_detector_classes(image, mapping), detector(image.image_bgr))
-    return evaluator.report()
+    report = evaluator.report()
+    if not report.images:
+        raise nothing_to("evaluate on", dataset)
+    return report
 
 
 def evaluation_spec(spec: DetectorSpec) -> DetectorSpec:
@@ -124,6 +127,7 @@ def with_detector_classes(image: LabelledImage, mapping: Ints) -> LabelledImage:
         boxes_xyxy=image.boxes_xyxy[known],
         class_ids=class_ids[known],
         ignore=image.ignore[known],
+        areas=None if image.areas is None else image.areas[known],
     )
 
 

@@ -196,3 +196,28 @@ def test_coco128_is_read_whole(test_data: Path) -> None:
     assert sum(item.ignore.sum() for item in items) == 10
     empty = [item.path.stem for item in items if not len(item.boxes_xyxy)]
     assert empty == ["000000000250", "000000000508"]
+
+
+def test_areas_are_those_that_the_json_states_and_else_those_of_the_boxes(write: Write, document) -> None:
+    for area in (17.5, -1, None, "30", True, float("nan"), 10**400):
+        annotation = {"image_id": 9, "category_id": 20, "bbox": [1, 1, 4, 5], "area": area}
+        document["annotations"].append(annotation)
+    first, second = open_dataset(write(document))
+    assert first.areas is None, "no area is stated there"
+    assert second.areas.tolist() == [17.5, 20, 20, 20, 20, 20, 20]
+
+
+def test_images_that_cannot_be_had_are_counted_apart_from_harmless_faults(
+    write: Write, document, tmp_path: Path
+) -> None:
+    document["images"].append({"id": 11, "file_name": "missing.png"})
+    document["images"].append({"id": 12, "file_name": "a.png"})
+    document["annotations"].append({"image_id": 9, "category_id": 20, "bbox": [1, 1, 0, 5]})
+    dataset = open_dataset(write(document))
+    assert dataset.summary.lost_images == 1
+    (tmp_path / "b.png").write_bytes(b"no image")
+    assert [item.path.name for item in dataset] == ["a.png"]
+    record = dataset.summary.record()
+    assert (record.images, record.boxes, record.lost_images) == (1, 2, 2)
+    assert record.problems == dict(dataset.summary.problems)
+    assert record.examples["image that is missing"] == ("missing.png",)
