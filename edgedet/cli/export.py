@@ -28,7 +28,7 @@ def run(
         Path,
         typer.Argument(
             metavar="CHECKPOINT",
-            help="A .safetensors file of `edgedet train`; with --config, any .safetensors, .pth or .npz weights.",
+            help="A .safetensors file of `edgedet train`; with --config, also weights in .pth or .npz.",
         ),
     ],
     output_path: Annotated[Path, typer.Option("--output", metavar="BUNDLE", help="The folder to write.")],

@@ -34,6 +34,8 @@ def run(
     """Train a detector.
 
     Also on several devices: torchrun --nproc-per-node N -m edgedet train CONFIG.toml
+
+    On GPUs, batch normalisation takes the images of all processes; on CPUs, those of each process only.
     """
     with needs_extra("train"):
         from edgedet.training.train import train

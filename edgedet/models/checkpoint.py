@@ -66,7 +66,8 @@ def load_checkpoint(path: Path, config: DetectorConfig | None = None) -> Detecto
 
     Args:
         path: A file written by `save_checkpoint`, or with `config` any file whose keys are the detector's.
-        config: The detector to build; by default the one the file describes.
+        config: The detector to build (`edgedet.models.config.read_detector_config` reads one); by default the
+            one that the file describes.
 
     Raises:
         CheckpointError: The file cannot be read, describes no detector, or does not fit the detector.
@@ -193,7 +194,7 @@ def _read_npz(path: Path) -> dict[str, Tensor]:
 def _read_metadata(path: Path, key: str, kind: type[V]) -> V:
     refusal = {
         "expected": "a .safetensors file written by edgedet",
-        "fix": "pass a checkpoint of `edgedet train`, or the configuration beside the weights",
+        "fix": "pass a checkpoint of `edgedet train`, or its detector too: `edgedet export --config TOML`",
     }
     if path.suffix != ".safetensors" or not path.is_file():
         got = f"a {path.suffix or 'nameless'} file" if path.is_file() else "no such file"

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationError, model_validator
 
+from edgedet.errors import ConfigError
 from edgedet.spec import InputSpec, SsdPriors, Value
+
+V = TypeVar("V", bound=Value)
+
+_LISTED_PROBLEMS = 5
 
 
 class BackboneConfig(Value):
@@ -73,3 +80,52 @@ class DetectorConfig(Value):
             scales=self.head.scales,
             aspect_ratios=tuple(ratios) if ratios else (tuple(shared),) * len(maps),
         )
+
+
+def read_detector_config(path: Path) -> DetectorConfig:
+    """Read what a detector is built from: a training configuration, or the table `detector` of one alone.
+
+    Raises:
+        ConfigError: The file cannot be read, is no TOML, or a key is missing, unknown or has a wrong value.
+    """
+    document = read_toml(path)
+    return validated(DetectorConfig, document.get("detector", document), path)
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """The keys of a TOML file, unchecked.
+
+    Raises:
+        ConfigError: The file cannot be read or is no TOML.
+    """
+    try:
+        return tomllib.loads(path.read_text("utf-8"))
+    except OSError as exc:
+        raise ConfigError(
+            f"cannot read {path}",
+            got=exc.strerror or str(exc),
+            expected="a TOML file",
+            fix="check the path; configs/ has examples",
+        ) from exc
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as exc:
+        raise ConfigError(
+            f"{path} is no TOML", got=str(exc), expected="TOML 1.0 in UTF-8", fix="correct that line"
+        ) from exc
+
+
+def validated(kind: type[V], document: Any, path: Path) -> V:
+    """The configuration that a document of `path` stands for.
+
+    Raises:
+        ConfigError: A key is missing, unknown or has a wrong value.
+    """
+    try:
+        return kind.model_validate(document)
+    except ValidationError as exc:
+        problems = [f"{'.'.join(map(str, e['loc'])) or 'the file'}: {e['msg']}" for e in exc.errors()]
+        raise ConfigError(
+            f"{path} does not hold a {kind.__name__}",
+            got="; ".join(problems[:_LISTED_PROBLEMS]),
+            expected=f"the keys of {kind.__module__}.{kind.__name__}",
+            fix="correct the keys named above; configs/ has examples",
+        ) from exc

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import tomllib
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import Field, ValidationError
+from pydantic import Field
 
-from edgedet.errors import ConfigError
-from edgedet.models.config import DetectorConfig
+from edgedet.models.config import DetectorConfig, read_toml, validated
 from edgedet.spec import Value
 
 # What `weights` is when timm is to fetch them.
@@ -26,13 +24,15 @@ class DataConfig(Value):
         path: What `edgedet.data.open_dataset` opens; usually given on the command line instead.
         train: Split to train on; `a+b` joins two.
         evaluate: Split to measure on during and after training; none when empty.
-        cache: Keep decoded images in memory.
+        cache: Decode images once, before the first step, and keep them in memory.
+        cache_bytes: Most memory for that in each process; images beyond it are read whenever they are needed.
     """
 
     path: str = ""
     train: str = "train"
     evaluate: str = "val"
     cache: bool = True
+    cache_bytes: Annotated[int, Field(ge=0)] = 2 << 30
 
 
 class OptimizerConfig(Value):
@@ -79,6 +79,10 @@ class AugmentationConfig(Value):
 class TrainConfig(Value):
     """Everything that fixes a training run, but for where its data are.
 
+    On CPUs, several processes compute the statistics of batch normalisation over their own images only (torch
+    has `SyncBatchNorm` for GPUs alone): there two processes with batch size b learn almost, and not exactly,
+    what one with 2 b does, unless `freeze_norm` is set.
+
     Attributes:
         batch_size: Images of one process and step.
         workers: Processes that prepare images; 0 does it in between.
@@ -111,26 +115,4 @@ def read_train_config(path: Path) -> TrainConfig:
     Raises:
         ConfigError: The file cannot be read, is no TOML, or a key is missing, unknown or has a wrong value.
     """
-    try:
-        document = tomllib.loads(path.read_text("utf-8"))
-    except OSError as exc:
-        raise ConfigError(
-            f"cannot read {path}",
-            got=exc.strerror or str(exc),
-            expected="a TOML file",
-            fix="check the path; configs/ has examples",
-        ) from exc
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as exc:
-        raise ConfigError(
-            f"{path} is no TOML", got=str(exc), expected="TOML 1.0 in UTF-8", fix="correct that line"
-        ) from exc
-    try:
-        return TrainConfig.model_validate(document)
-    except ValidationError as exc:
-        problems = [f"{'.'.join(map(str, e['loc'])) or 'the file'}: {e['msg']}" for e in exc.errors()]
-        raise ConfigError(
-            f"{path} is not a training configuration",
-            got="; ".join(problems[:5]),
-            expected="the keys of edgedet.training.config.TrainConfig",
-            fix="correct the keys named above; configs/ has examples",
-        ) from exc
+    return validated(TrainConfig, read_toml(path), path)

@@ -45,18 +45,19 @@ class Batch:
 
 
 class TrainingSamples(torch.utils.data.Dataset[tuple[Tensor, Tensor, Tensor]]):
-    """Samples of the readable images of a data set.
+    """Samples of a data set; the next readable image stands in for one that cannot be read.
 
     Args:
         dataset: What to learn from; its labels are the detector's.
         spec: Of the detector.
         augmentation: How images are changed.
         seed: Of the run.
-        cache: Keep decoded images in memory.
+        cache_bytes: Most memory for decoded images, which are read at once, so that the workers of all epochs
+            share them; the others are read whenever they are needed.
         track: Shows the reading.
 
     Raises:
-        DataError: No image can be read.
+        DataError: There is no image; when a sample is asked for, also where none of them can be read.
     """
 
     def __init__(
@@ -66,36 +67,23 @@ class TrainingSamples(torch.utils.data.Dataset[tuple[Tensor, Tensor, Tensor]]):
         augmentation: AugmentationConfig,
         *,
         seed: int = 0,
-        cache: bool = True,
+        cache_bytes: int = 0,
         track: Track = silent,
     ) -> None:
         self.epoch = 0
         self._dataset, self._spec, self._seed = dataset, spec, seed
         self._augment, self._encode = Augmentation(augmentation), TargetEncoder(spec)
-        self._indices: list[int] = []
         self._cached: dict[int, LabelledImage] = {}
-        for index in track(range(len(dataset)), "Reading images"):
-            try:
-                image = dataset[index]
-            except DataError:
-                continue  # counted in the summary of the data set
-            self._indices.append(index)
-            if cache:
-                self._cached[index] = image
-        if not self._indices:
-            raise DataError(
-                f"nothing to train on in {dataset.root}",
-                got=str(dataset.summary),
-                expected="at least one readable image",
-                fix="check the folder and the split",
-            )
+        if not len(dataset):
+            raise self._nothing_readable()
+        if cache_bytes:
+            self._fill_cache(cache_bytes, track)
 
     def __len__(self) -> int:
-        return len(self._indices)
+        return len(self._dataset)
 
-    def __getitem__(self, position: int) -> tuple[Tensor, Tensor, Tensor]:
-        index = self._indices[position]
-        image = self._cached[index] if index in self._cached else self._dataset[index]
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor, Tensor]:
+        image = self._image(index)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(_sample_seed(self._seed, self.epoch, index))
             pixels, boxes, classes = self._augment(
@@ -108,10 +96,46 @@ class TrainingSamples(torch.utils.data.Dataset[tuple[Tensor, Tensor, Tensor]]):
 
     def plain_images(self, count: int) -> Tensor:
         """Up to `count` images as they are, spread over the data set, `[n, 3, H, W]`."""
-        step = max(len(self._indices) // count, 1)
-        chosen = self._indices[::step][:count]
-        images = [preprocess(self._dataset[index].image_bgr, self._spec.input)[0] for index in chosen]
+        step = max(len(self) // count, 1)
+        chosen = range(0, len(self), step)[:count]
+        images = [preprocess(self._image(index).image_bgr, self._spec.input)[0] for index in chosen]
         return torch.from_numpy(np.concatenate(images))
+
+    def _fill_cache(self, cache_bytes: int, track: Track) -> None:
+        """Keep the first images, as many as fit."""
+        left = cache_bytes
+        for index in track(range(len(self)), "Reading images", len(self)):
+            image = self._read(index)
+            if image is None:
+                continue
+            left -= image.image_bgr.nbytes
+            if left < 0:
+                return
+            self._cached[index] = image
+
+    def _image(self, index: int) -> LabelledImage:
+        """The image at an index or the next one that can be read, whatever is cached."""
+        for offset in range(len(self)):
+            image = self._read((index + offset) % len(self))
+            if image is not None:
+                return image
+        raise self._nothing_readable()
+
+    def _read(self, index: int) -> LabelledImage | None:
+        if index in self._cached:
+            return self._cached[index]
+        try:
+            return self._dataset[index]
+        except DataError:  # counted in the summary of the data set
+            return None
+
+    def _nothing_readable(self) -> DataError:
+        return DataError(
+            f"nothing to train on in {self._dataset.root}",
+            got=str(self._dataset.summary),
+            expected="at least one readable image",
+            fix="check the folder and the split",
+        )
 
 
 def loader(samples: TrainingSamples, config: TrainConfig, epoch: int, group: Group) -> DataLoader[Any]:

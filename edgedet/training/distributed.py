@@ -1,4 +1,9 @@
-"""The processes that train together under `torchrun`; one process alone is a group of one."""
+"""The processes that train together under `torchrun`; one process alone is a group of one.
+
+Losses and gradients are summed over all processes, so N processes with batch size b take the steps of one
+with N b. On CPUs that is not so of the statistics of batch normalisation: torch has `SyncBatchNorm` for GPUs
+only, and each process normalises its own images, unless `freeze_norm` is set.
+"""
 
 from __future__ import annotations
 

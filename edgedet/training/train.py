@@ -31,7 +31,7 @@ from edgedet.training.distributed import Group, process_group
 from edgedet.training.evaluation import evaluate_detector
 from edgedet.training.history import EpochRecord, write_log, write_plot
 from edgedet.training.loop import Trainer
-from edgedet.training.state import STATE_FILE, RunState
+from edgedet.training.state import STATE_FILE, Origin, RunState, check_origin
 from edgedet.training.state import load_state as load_run
 from edgedet.training.state import save_state as save_run
 
@@ -73,7 +73,8 @@ def train(
         output: Folder for `NAME.safetensors`, `config.toml`, `log.csv`, `plot.png` and the state to resume
             from; by default `runs/NAME`.
         weights: What to start from; by default the configuration's `weights`.
-        resume: Go on with the run in `output`. An interrupted run loses the epoch that it was in.
+        resume: Go on with the run in `output`, on the same images, wherever they lie now, and in as many
+            processes. An interrupted run loses the epoch that it was in.
         track: Wraps the steps of each epoch.
         report: Called after each epoch, in the first process only.
 
@@ -81,7 +82,8 @@ def train(
         ConfigError: The configuration is wrong.
         DataError: The data set cannot be read.
         CheckpointError: The weights to start from do not fit.
-        UsageError: There is no data set, `output` holds another run, or there is nothing to resume.
+        UsageError: There is no data set, `output` holds another run, or there is nothing to resume, or not
+            with this configuration, these images or this number of processes.
         TrainingError: The loss is not finite.
     """
     config = read_train_config(config_path)
@@ -104,9 +106,7 @@ def train(
     state = load_run(folder, config) if resume else None
     start = "" if state else str(weights or config.weights)
     with process_group() as group:
-        run = _Run(config, path, start, folder, group, track if group.is_first else silent)
-        if state:
-            run.restore(state)
+        run = _Run(config, path, start, folder, group, track if group.is_first else silent, state)
         if group.is_first:
             write_atomically(folder / "config.toml", config_path.read_text("utf-8"))
         return run.finish(run.epochs(state.history if state else (), report or (lambda _: None)))
@@ -128,22 +128,33 @@ class _Run:
         folder: Of the run.
         group: The processes that train together.
         track: Wraps what takes long.
+        state: Where to go on, None at the start.
     """
 
     def __init__(
-        self, config: TrainConfig, data: str, weights: str, folder: Path, group: Group, track: Track
+        self,
+        config: TrainConfig,
+        data: str,
+        weights: str,
+        folder: Path,
+        group: Group,
+        track: Track,
+        state: RunState | None,
     ) -> None:
         torch.manual_seed(config.seed)
         self.config, self.folder, self.group, self.track = config, folder, group, track
         self.dataset = self._open(data, config.data.train)
         self.evaluation = self._open(data, config.data.evaluate) if config.data.evaluate else None
+        self.origin = Origin.of(self.dataset, group.size)
+        if state:
+            check_origin(state.origin, self.origin, folder)
         self.detector = build_detector(config.detector, pretrained=weights == PRETRAINED)
         self.samples = TrainingSamples(
             self.dataset,
             self.detector.spec(),
             config.augmentation,
             seed=config.seed,
-            cache=config.data.cache,
+            cache_bytes=config.data.cache_bytes if config.data.cache else 0,
             track=track,
         )
         if weights not in ("", PRETRAINED):
@@ -152,13 +163,8 @@ class _Run:
         steps = len(batch_indices(len(self.samples), config.batch_size, config.seed, 0, group))
         self.trainer = Trainer(self.detector.to(group.device), config, steps, group)
         self.accuracy: AccuracyReport | None = None
-
-    def restore(self, state: RunState) -> None:
-        """Take the weights and the optimizer to where they were."""
-        source = self.folder / STATE_FILE
-        load_state(self.detector, state.detector, source=source)
-        load_state(self.average, state.average, source=source)
-        self.trainer.optimizer.load_state_dict(state.optimizer)
+        if state:
+            self._restore(state)
 
     def epochs(
         self, history: tuple[EpochRecord, ...], report: Callable[[EpochRecord], None]
@@ -197,6 +203,13 @@ class _Run:
         assert isinstance(module, Detector)
         return module
 
+    def _restore(self, state: RunState) -> None:
+        """Take the weights and the optimizer to where they were."""
+        source = self.folder / STATE_FILE
+        load_state(self.detector, state.detector, source=source)
+        load_state(self.average, state.average, source=source)
+        self.trainer.optimizer.load_state_dict(state.optimizer)
+
     def _open(self, data: str, split: str) -> Dataset:
         return open_dataset(data, split or None, labels=self.config.detector.labels)
 
@@ -210,6 +223,7 @@ class _Run:
         trainer = self.trainer
         state = RunState(
             self.config,
+            self.origin,
             history,
             self.detector.state_dict(),
             trainer.average.module.state_dict(),

@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 import torch
 
+from edgedet.data.dataset import LabelledImage
 from edgedet.data.synthetic import SyntheticDataset
+from edgedet.errors import DataError
 from edgedet.models.config import BackboneConfig, DetectorConfig, SsdLiteConfig
 from edgedet.models.detector import build_detector
 from edgedet.preprocess import preprocess
@@ -32,8 +34,8 @@ def spec():
 
 
 def test_a_sample_depends_on_seed_epoch_and_index_alone(spec):
-    first = TrainingSamples(DATASET, spec, AugmentationConfig(), seed=5)
-    second = TrainingSamples(DATASET, spec, AugmentationConfig(), seed=5, cache=False)
+    first = TrainingSamples(DATASET, spec, AugmentationConfig(), seed=5, cache_bytes=1 << 20)
+    second = TrainingSamples(DATASET, spec, AugmentationConfig(), seed=5)
     torch.manual_seed(1)
     for index in (4, 0):
         _ = first[index]
@@ -41,6 +43,56 @@ def test_a_sample_depends_on_seed_epoch_and_index_alone(spec):
         assert torch.equal(a, b)
     second.epoch = 1
     assert not torch.equal(first[2][0], second[2][0])
+
+
+class Counted(SyntheticDataset):
+    """Six images that count how often each is decoded, the second of which cannot be read."""
+
+    def __init__(self, broken: tuple[int, ...] = (1,)) -> None:
+        super().__init__("val", size=6)
+        self.reads: Counter[int] = Counter()
+        self.broken = broken
+
+    def __getitem__(self, index: int) -> LabelledImage:
+        self.reads[index] += 1
+        if index in self.broken:
+            raise DataError("cannot read it")
+        return super().__getitem__(index)
+
+
+def test_without_a_cache_nothing_is_decoded_before_it_is_asked_for(spec):
+    data = Counted()
+    samples = TrainingSamples(data, spec, PLAIN)
+    assert not data.reads
+    _ = samples[3]
+    assert data.reads == {3: 1}
+
+
+def test_the_cache_keeps_what_fits_and_the_rest_is_read_anew(spec):
+    data = Counted()
+    room = DATASET[0].image_bgr.nbytes + DATASET[2].image_bgr.nbytes
+    samples = TrainingSamples(data, spec, PLAIN, cache_bytes=room)
+    data.reads.clear()
+    for index in (0, 2, 3, 4, 4):
+        _ = samples[index]
+    assert data.reads == {3: 1, 4: 2}
+
+
+@pytest.mark.parametrize("cache_bytes", [0, 1 << 20])
+def test_the_next_image_stands_in_for_one_that_cannot_be_read(spec, cache_bytes):
+    samples = TrainingSamples(Counted((1, 5)), spec, PLAIN, cache_bytes=cache_bytes)
+    assert len(samples) == 6
+    for broken, stand_in in ((1, 2), (5, 0)):
+        assert torch.equal(samples[broken][0], samples[stand_in][0])
+    expected = [preprocess(DATASET[index].image_bgr, spec.input)[0][0] for index in (0, 2, 2, 3, 4, 0)]
+    np.testing.assert_array_equal(samples.plain_images(6).numpy(), np.stack(expected))
+
+
+@pytest.mark.parametrize("cache_bytes", [0, 1 << 20])
+def test_images_none_of_which_can_be_read_are_an_error(spec, cache_bytes):
+    samples = TrainingSamples(Counted(tuple(range(6))), spec, PLAIN, cache_bytes=cache_bytes)
+    with pytest.raises(DataError, match="nothing to train on"):
+        _ = samples[0]
 
 
 def test_without_augmentation_the_network_sees_what_inference_sees(spec):

@@ -3,21 +3,16 @@ from __future__ import annotations
 import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import nn
 
 from edgedet.boxes import cxcywh_to_xyxy, iou
 from edgedet.decode.ssd import decode_offsets, priors_cxcywh
+from edgedet.models.detector import Detector
 from edgedet.models.zoo import zoo_config
-from edgedet.spec import DetectorSpec, OutputSpec, SsdDecoder
 from edgedet.training.targets import IGNORED, TargetEncoder, match
 
 CONFIG = zoo_config("ssdlite320_mobilenetv2", ("a", "b"))
-SPEC = DetectorSpec(
-    name="t",
-    input=CONFIG.input,
-    outputs=(OutputSpec(name="box_offsets", shape=(1, CONFIG.priors.count, 4), role="box_offsets"),),
-    decoder=SsdDecoder(priors=CONFIG.priors),
-    labels=CONFIG.labels,
-)
+SPEC = Detector(CONFIG, nn.Identity(), nn.Identity()).spec()
 PRIORS = priors_cxcywh(CONFIG.priors, CONFIG.input.size_hw)
 
 corner, side = st.floats(0, 280, width=32), st.floats(2, 300, width=32)

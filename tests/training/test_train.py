@@ -1,15 +1,21 @@
 from __future__ import annotations
 
 import csv
+from contextlib import contextmanager
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
 import torch
 
+from edgedet.data import open_dataset
 from edgedet.errors import DataError, UsageError
 from edgedet.models.checkpoint import load_checkpoint, read_info, read_state
 from edgedet.progress import silent
-from edgedet.training.config import TrainConfig
+from edgedet.training.config import TrainConfig, read_train_config
+from edgedet.training.distributed import Group
+from edgedet.training.state import Origin, check_origin, load_state
 from edgedet.training.train import TrainingResult, train
 
 
@@ -71,6 +77,38 @@ def test_a_folder_with_a_run_is_not_overwritten(whole: TrainingResult, tiny_conf
 def test_a_run_is_not_resumed_with_another_configuration(whole: TrainingResult, tiny_config):
     with pytest.raises(UsageError, match="different seed"):
         train(tiny_config({"seed = 3": "seed = 4"}), output=whole.checkpoint.parent, resume=True)
+
+
+def test_a_run_is_not_resumed_on_other_images(whole: TrainingResult, tiny_config, tmp_path: Path):
+    for number in range(2):
+        cv2.imwrite(str(tmp_path / f"{number}.png"), np.zeros((8, 8, 3), np.uint8))
+    config = tiny_config({'train = "val"': 'train = ""'})
+    with pytest.raises(UsageError, match=r"different data\.train;"):
+        train(config, output=whole.checkpoint.parent, resume=True)
+    state = load_state(whole.checkpoint.parent, read_train_config(tiny_config()))
+    with pytest.raises(UsageError, match=r"other images.*got 2 images.*expected 100 images"):
+        check_origin(state.origin, Origin.of(open_dataset(tmp_path), 1), tmp_path)
+    renamed = state.origin.model_copy(update={"image_ids_sha256": "0" * 64})
+    with pytest.raises(UsageError, match="other images"):
+        check_origin(state.origin, renamed, tmp_path)
+
+
+def test_a_run_is_not_resumed_in_another_number_of_processes(
+    whole: TrainingResult, tiny_config, monkeypatch: pytest.MonkeyPatch
+):
+    @contextmanager
+    def two_processes():
+        yield Group(rank=0, size=2)
+
+    monkeypatch.setattr("edgedet.training.train.process_group", two_processes)
+    with pytest.raises(UsageError, match=r"number of processes; got 2; expected 1\."):
+        train(tiny_config(), output=whole.checkpoint.parent, resume=True)
+
+
+def test_a_run_resumes_where_its_images_lie_now(whole: TrainingResult, tiny_config):
+    moved = tiny_config({'path = "builtin"': 'path = "elsewhere"\ncache = false'})
+    parts = train(moved, data="builtin", output=whole.checkpoint.parent, resume=True)
+    assert parts.history == whole.history
 
 
 def test_resuming_nothing_is_refused(tiny_config, tmp_path: Path):

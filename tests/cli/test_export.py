@@ -1,0 +1,63 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from command import Command, check_refusal
+
+from edgedet.bundle import open_bundle
+from edgedet.models.checkpoint import read_config, read_state
+
+# The detector of the fixture `checkpoint`, as a training configuration holds it.
+DETECTOR = """
+[detector]
+name = "small"
+labels = ["circle", "crescent", "cross", "heart", "ring", "square", "star", "triangle"]
+score_threshold = 0.1
+
+[detector.input]
+size_hw = [96, 96]
+
+[detector.backbone]
+name = "mobilenetv2_035"
+
+[detector.head]
+extra_channels = [32, 32]
+scales = [0.2, 0.4, 0.6, 0.8, 1.0]
+"""
+
+
+@pytest.fixture
+def weights(checkpoint: Path, tmp_path: Path) -> Path:
+    path = tmp_path / "weights.pth"
+    torch.save({"state_dict": read_state(checkpoint), "epoch": 3}, path)
+    return path
+
+
+@pytest.mark.parametrize("table", [DETECTOR, DETECTOR.replace("[detector]", "").replace("detector.", "")])
+def test_weights_of_torch_are_exported_with_a_configuration(
+    edgedet: Command, checkpoint: Path, weights: Path, tmp_path: Path, table: str
+) -> None:
+    config = tmp_path / "detector.toml"
+    config.write_text(table)
+    output = tmp_path / "bundle"
+    result = edgedet("export", weights, "--config", config, "--output", output, "--to", "onnx")
+    assert result.code == 0, result
+    bundle = open_bundle(output)
+    inside = bundle.path_of(bundle.artifact("eager", "fp32"))
+    assert read_config(inside) == read_config(checkpoint)
+    expected, found = read_state(checkpoint), read_state(inside)
+    assert all(torch.equal(found[key], value) for key, value in expected.items())
+
+
+def test_weights_without_their_detector_are_refused_with_what_to_pass(
+    edgedet: Command, weights: Path, tmp_path: Path
+) -> None:
+    result = edgedet("export", weights, "--output", tmp_path / "bundle", "--to", "onnx")
+    check_refusal(result, 2, "does not describe its detector", "--config")
+    config = tmp_path / "detector.toml"
+    config.write_text(DETECTOR.replace("[96, 96]", "96"))
+    result = edgedet("export", weights, "--config", config, "--output", tmp_path / "bundle", "--to", "onnx")
+    check_refusal(result, 2, "input.size_hw")
+    assert not (tmp_path / "bundle").exists()
