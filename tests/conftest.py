@@ -8,6 +8,9 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 
+from edgedet.bundle import Bundle, open_bundle
+from edgedet.data import open_dataset
+
 ROOT = Path(__file__).resolve().parents[1]
 
 
@@ -72,3 +75,26 @@ def bundle(shared_folder: Path, checkpoint: Path) -> Path:
         if not path.exists():
             export_bundle(ExportRequest(checkpoint, path, ("onnx", "openvino"), ("fp32",)))
     return path
+
+
+@pytest.fixture(scope="session")
+def full_bundle(shared_folder: Path, trained: Path) -> Bundle:
+    """Every target in fp32 and int8, of the detector of the built-in shapes, to be read and never written."""
+    pytest.importorskip("litert_torch", reason="the export extra is not installed")
+    from edgedet_calibration.recipe import Recipe
+    from edgedet_export.exporter import ExportRequest, export_bundle
+
+    path = shared_folder / "full"
+    with FileLock(f"{path}.lock"):
+        if not path.exists():
+            export_bundle(
+                ExportRequest(
+                    trained,
+                    path,
+                    ("onnx", "openvino", "tflite", "tensorrt"),
+                    ("fp32", "int8"),
+                    calibration=open_dataset("builtin", split="val"),
+                    recipe=Recipe(images=6),
+                )
+            )
+    return open_bundle(path)

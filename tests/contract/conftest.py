@@ -1,4 +1,4 @@
-"""One small detector, exported once, for the contract suites."""
+"""What the contract suites hold to their promises: every runtime with every artifact of the shared bundle."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 
 from edgedet import registry
-from edgedet.bundle import RUNTIME_OF_SUFFIX, Bundle, open_bundle
+from edgedet.bundle import RUNTIME_OF_SUFFIX, Bundle
 from edgedet.errors import MissingError, UsageError
 from edgedet.preprocess import preprocess
-from edgedet.spec import DetectorSpec, InputSpec
+from edgedet.spec import DetectorSpec
 
 sys.path.insert(0, str(Path(__file__).parent))  # for tensorrt_stand_in
 
@@ -41,37 +41,6 @@ class Subject:
         return self.runtime(self.path, **options)
 
 
-@pytest.fixture(scope="session")
-def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
-    """MobileNetV2 0.35 at 96x96, two maps and one extra layer: every operator of a real detector in 1 MB."""
-    torch = pytest.importorskip("torch")
-    pytest.importorskip("litert_torch", reason="the export extra is not installed")
-    from edgedet.models.checkpoint import save_checkpoint
-    from edgedet.models.config import BackboneConfig, DetectorConfig, SsdLiteConfig
-    from edgedet.models.detector import build_detector
-    from edgedet_export.exporter import ExportRequest, export_bundle
-
-    torch.manual_seed(0)
-    config = DetectorConfig(
-        name="contract",
-        labels=("red", "white", "<&'é\">"),
-        input=InputSpec(size_hw=(96, 96)),
-        backbone=BackboneConfig(name="mobilenetv2_035", out_strides=(16, 32)),
-        head=SsdLiteConfig(extra_channels=(64,), scales=(0.2, 0.4, 0.7, 1.0)),
-    )
-    folder = tmp_path_factory.mktemp("contract")
-    save_checkpoint(folder / "checkpoint.safetensors", build_detector(config).eval())
-    export_bundle(
-        ExportRequest(
-            checkpoint=folder / "checkpoint.safetensors",
-            output=folder / "bundle",
-            targets=("onnx", "openvino", "tflite"),
-            precisions=("fp32",),
-        )
-    )
-    return open_bundle(folder / "bundle")
-
-
 @pytest.fixture(params=list(registry.RUNTIMES))
 def runtime(request: pytest.FixtureRequest) -> Any:
     """Every runtime of the table that this machine can import."""
@@ -81,14 +50,14 @@ def runtime(request: pytest.FixtureRequest) -> Any:
         pytest.skip(str(exc))
 
 
-@pytest.fixture
-def subject(runtime: Any, bundle: Bundle) -> Subject:
-    """Every runtime with an artifact of the bundle."""
+@pytest.fixture(params=["fp32", "int8"])
+def subject(request: pytest.FixtureRequest, runtime: Any, full_bundle: Bundle) -> Subject:
+    """Every runtime with its artifact of each precision."""
     try:
-        artifact = bundle.artifact(runtime.name, "fp32")
-    except UsageError as exc:
-        pytest.skip(str(exc))
-    return Subject(runtime, bundle.path_of(artifact), bundle.spec)
+        artifact = full_bundle.artifact(runtime.name, request.param)
+    except UsageError:
+        pytest.skip(f"no target makes {request.param} artifacts for {runtime.name}")
+    return Subject(runtime, full_bundle.path_of(artifact), full_bundle.spec_of(artifact))
 
 
 @pytest.fixture(scope="session")
@@ -106,9 +75,9 @@ def image_bgr() -> Image:
 
 
 @pytest.fixture
-def feeds(bundle: Bundle, image_bgr: Image) -> dict[str, Floats]:
+def feeds(full_bundle: Bundle, image_bgr: Image) -> dict[str, Floats]:
     """What every runtime of the bundle takes, made from the image."""
-    return {bundle.spec.input.name: preprocess(image_bgr, bundle.spec.input)[0]}
+    return {full_bundle.spec.input.name: preprocess(image_bgr, full_bundle.spec.input)[0]}
 
 
 @pytest.fixture

@@ -45,12 +45,20 @@ def test_the_spec_in_the_lone_file_is_the_one_that_was_written(subject: Any) -> 
         assert runtime.spec == found
 
 
-def test_every_runtime_agrees_with_torch_on_a_real_image(subject: Any, bundle: Bundle, feeds: Any) -> None:
+def test_every_runtime_agrees_with_torch_on_a_real_image(
+    subject: Any, full_bundle: Bundle, feeds: Any
+) -> None:
     reference = registry.RUNTIMES.load("eager")
-    with reference(bundle.path_of(bundle.artifact("eager", "fp32"))) as eager, subject.open() as runtime:
-        expected, found = eager.run(feeds), runtime.run(feeds)
+    with reference(full_bundle.path_of(full_bundle.artifact("eager", "fp32"))) as eager:
+        expected = eager.run(feeds)
+    with subject.open() as runtime:
+        found = runtime.run(feeds)
     for name, values in expected.items():
-        assert np.abs(found[name] - values).max() <= 1e-4 * np.abs(values).max()
+        error = found[name] - values
+        if subject.spec.precision == "fp32":
+            assert np.abs(error).max() <= 1e-4 * np.abs(values).max()
+        else:  # how near an INT8 artifact is to its own reference is judged by the export and by parity
+            assert np.square(error).mean() <= 0.05 * np.square(values).mean()
 
 
 def test_the_same_input_gives_the_same_bits(subject: Any, feeds: Any) -> None:
@@ -96,6 +104,7 @@ def test_feeds_that_are_not_contiguous_are_taken(subject: Any, feeds: Any) -> No
 
 def test_wrong_feeds_are_refused_and_the_runtime_goes_on(subject: Any, feeds: Any) -> None:
     ((name, feed),) = feeds.items()
+    _, channels, height, width = feed.shape
     wrong: dict[str, dict[str, Any]] = {
         "none": {},
         "other": {"x": feed},
@@ -103,9 +112,9 @@ def test_wrong_feeds_are_refused_and_the_runtime_goes_on(subject: Any, feeds: An
         "float64": {name: feed.astype(np.float64)},
         "uint8": {name: feed.astype(np.uint8)},
         ">f4": {name: feed.astype(">f4")},
-        "[3, 96, 96]": {name: feed[0]},
-        "[2, 3, 96, 96]": {name: np.concatenate([feed, feed])},
-        "[1, 96, 96, 3]": {name: feed.transpose(0, 2, 3, 1)},
+        str([channels, height, width]): {name: feed[0]},
+        str([2, channels, height, width]): {name: np.concatenate([feed, feed])},
+        str([1, height, width, channels]): {name: feed.transpose(0, 2, 3, 1)},
         "a list": {name: feed.tolist()},
     }
     with subject.open() as runtime:
@@ -218,11 +227,12 @@ def test_random_bytes_are_refused(subject: Any, tmp_path: Path, head: int) -> No
         subject.runtime.read_spec(path)
 
 
-def test_the_file_of_another_runtime_is_refused(subject: Any, bundle: Bundle, tmp_path: Path) -> None:
-    for artifact in bundle.manifest.artifacts:
-        if artifact.runtime != subject.runtime.name:
+def test_the_file_of_another_runtime_is_refused(subject: Any, full_bundle: Bundle, tmp_path: Path) -> None:
+    for artifact in full_bundle.manifest.artifacts:
+        is_other = artifact.runtime not in ("", subject.runtime.name)
+        if is_other and artifact.precision == subject.spec.precision:
             path = tmp_path / f"{artifact.runtime}{subject.suffix}"
-            shutil.copy(bundle.path_of(artifact), path)
+            shutil.copy(full_bundle.path_of(artifact), path)
             _refuses(subject.runtime, path, subject.spec)
 
 
@@ -236,9 +246,9 @@ def test_a_folder_and_a_missing_file_are_refused(runtime: Any, suffix: str, tmp_
             runtime(path)
 
 
-def test_weights_that_are_missing_or_cut_are_refused(bundle: Bundle, tmp_path: Path) -> None:
+def test_weights_that_are_missing_or_cut_are_refused(full_bundle: Bundle, tmp_path: Path) -> None:
     openvino = registry.RUNTIMES.load("openvino")
-    model = bundle.path_of(bundle.artifact("openvino", "fp32"))
+    model = full_bundle.path_of(full_bundle.artifact("openvino", "fp32"))
     path = tmp_path / model.name
     shutil.copy(model, path)
     with pytest.raises(BundleError, match=r"model\.xml"):
