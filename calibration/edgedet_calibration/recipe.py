@@ -26,7 +26,7 @@ class Recipe(Value):
         float_layers: Shell patterns of node names that stay float.
     """
 
-    observer: str = "minmax"
+    observer: str = "percentile"
     percentile: Annotated[float, Field(gt=50, le=100)] = 99.99
     images: Annotated[int, Field(gt=0)] = 96
     weights: Literal["per_channel", "per_tensor"] = "per_channel"

@@ -28,7 +28,7 @@ from edgedet.progress import Track
 from edgedet.report import comparison_pictures, write_report
 
 _TARGETS = ("onnx", "openvino", "tflite", "tensorrt")
-_PARITY_IMAGES = 80
+_PARITY_IMAGES = 100
 _PICTURES = 8
 _BENCHMARK_S = 2.0
 
