@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Literal
-
-from pydantic import ValidationError
+from typing import ClassVar, Literal
 
 from edgedet.environment import Environment
-from edgedet.errors import DataError
-from edgedet.files import write_atomically
+from edgedet.saved import SavedValue
 from edgedet.selection import Skipped
 from edgedet.spec import Precision, Value
 
@@ -68,7 +64,7 @@ class BenchmarkRow(Value):
     speedup_vs_fp32: float | None
 
 
-class BenchmarkReport(Value):
+class BenchmarkReport(SavedValue):
     """Everything that a benchmark measured.
 
     Attributes:
@@ -80,6 +76,8 @@ class BenchmarkReport(Value):
         environment: The machine.
     """
 
+    command: ClassVar[str] = "edgedet benchmark"
+
     schema_version: Literal[1] = 1
     detector: str
     images: str
@@ -87,24 +85,3 @@ class BenchmarkReport(Value):
     skipped: tuple[Skipped, ...]
     warnings: tuple[str, ...]
     environment: Environment
-
-    def save(self, path: Path) -> None:
-        """Write it as JSON."""
-        write_atomically(path, self.model_dump_json(indent=2) + "\n")
-
-    @staticmethod
-    def load(path: Path) -> BenchmarkReport:
-        """Read what `save` wrote.
-
-        Raises:
-            DataError: The file is missing or not a benchmark report of this schema version.
-        """
-        try:
-            return BenchmarkReport.model_validate_json(path.read_bytes())
-        except (OSError, ValidationError) as exc:
-            raise DataError(
-                f"cannot read the benchmark report {path}",
-                got=str(exc).splitlines()[0],
-                expected="what `edgedet benchmark --json` wrote",
-                fix="run `edgedet benchmark` again with this version of edgedet",
-            ) from exc

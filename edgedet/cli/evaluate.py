@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import typer
+
 from edgedet.cli.options import (
     DataOption,
     ModelArgument,
@@ -10,7 +12,7 @@ from edgedet.cli.options import (
     SplitOption,
     ThreadsOption,
 )
-from edgedet.cli.output import JsonOption, open_output, percent
+from edgedet.cli.output import JsonOption, lost_images, open_output, percent
 from edgedet.cli.progress import Bars
 from edgedet.data import open_dataset
 from edgedet.evaluate import evaluate
@@ -28,7 +30,8 @@ def run(
 ) -> None:
     """Measure average precision.
 
-    COCO's and VOC's, over all classes and for each.
+    COCO's and VOC's, over all classes and for each. The exit code is 1 if images of the data set are missing
+    or cannot be read.
     """
     dataset = open_dataset(data, split)
     with open_output(json) as output, load(model, runtime, precision, threads) as pipeline:
@@ -57,6 +60,9 @@ def run(
             {
                 "runtime": pipeline.runtime.name,
                 "precision": pipeline.spec.precision,
+                "data_summary": dataset.summary.record().model_dump(mode="json"),
                 **report.model_dump(mode="json"),
             }
         )
+    if lost_images(dataset):
+        raise typer.Exit(1)

@@ -19,6 +19,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from edgedet.data.dataset import Dataset
 from edgedet.errors import EdgedetError, UsageError
 from edgedet.files import write_atomically
 
@@ -137,6 +138,14 @@ def megabytes(count: int) -> str:
 def notice(text: str) -> None:
     """Print a line for the reader on standard error."""
     print(text, file=sys.stderr)
+
+
+def lost_images(dataset: Dataset) -> bool:
+    """Whether images of the data set were missing or could not be read, said on standard error."""
+    summary = dataset.summary
+    if summary.lost_images:
+        notice(f"edgedet: {summary.lost_images} images of {dataset.root} could not be used; {summary}")
+    return summary.lost_images > 0
 
 
 def print_error(error: EdgedetError) -> None:

@@ -18,7 +18,7 @@ from edgedet.cli.options import (
     precisions_from,
     runtimes_from,
 )
-from edgedet.cli.output import JsonOption, Output, megabytes, notice, open_output, percent
+from edgedet.cli.output import JsonOption, Output, lost_images, megabytes, notice, open_output, percent
 from edgedet.cli.progress import Bars
 from edgedet.data import open_dataset
 from edgedet.parity import ParityReport, ParityRow, load_budgets, run_parity
@@ -42,7 +42,8 @@ def run(
 ) -> None:
     """Compare every artifact with PyTorch.
 
-    Stage by stage, on real images. The exit code is 1 if an artifact leaves its budget.
+    Stage by stage, on real images. The exit code is 1 if an artifact leaves its budget, or if images of the
+    data set are missing or cannot be read.
     """
     with open_output(json) as output:
         with Bars() as bars:
@@ -57,12 +58,15 @@ def run(
                 limit,
             )
         show(report, output)
+        if dataset.summary.problems:
+            output.line(f"{report.data} has {dataset.summary}")
         if html is not None:
             write_report(html, opened.spec, report, pictures=comparison_pictures(report, dataset))
             output.line(f"wrote {html}")
         output.json(report.model_dump(mode="json"))
     if not report.passed:
         notice("edgedet: parity is not given; the table names the first stage that left its budget")
+    if lost_images(dataset) or not report.passed:
         raise typer.Exit(1)
 
 
@@ -80,7 +84,7 @@ def show(report: ParityReport, output: Output) -> None:
         [_cells(row) for row in report.rows],
     )
     for row in report.rows:
-        for reason in (*row.reasons, *row.notes):
+        for reason in row.reasons:
             output.line(f"{row.runtime} {row.precision}: {reason}")
     for skipped in report.skipped:
         output.line(f"{skipped.runtime} {skipped.precision} was not compared: {skipped.reason}")

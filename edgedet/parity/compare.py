@@ -151,11 +151,13 @@ class DetectionComparison:
         labels: Names of the classes.
         budget: Says which detection is the same and how near to the threshold a score is uncertain.
         score_threshold: The detector's threshold, at which both sides are cut.
+        reference_objects: Detections of the float detector; where there are none, nothing was compared.
     """
 
     labels: Sequence[str]
     budget: Budget
     score_threshold: float
+    reference_objects: int = 0
     matched: int = 0
     lost: int = 0
     gained: int = 0
@@ -175,6 +177,7 @@ class DetectionComparison:
             score_threshold=self.score_threshold,
             threshold_tolerance=self.budget.threshold_tolerance,
         )
+        self.reference_objects += len(reference)
         self.matched += len(matching.pairs)
         self.lost += len(matching.lost)
         self.gained += len(matching.gained)

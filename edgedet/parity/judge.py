@@ -28,6 +28,7 @@ class Measured:
 
     Attributes:
         failure: What the runtime said when it failed, or "".
+        foreign: Fields in which the artifact's own spec is not that of the bundle.
         input_max_abs: Largest difference of the input tensor that the artifact's own spec asks for.
         outputs: Raw outputs against the artifact's reference.
         decoded: Boxes before suppression against the artifact's reference.
@@ -37,6 +38,7 @@ class Measured:
     """
 
     failure: str
+    foreign: tuple[str, ...]
     input_max_abs: float
     outputs: tuple[OutputDifference, ...] | None
     decoded: DecodedComparison | None
@@ -48,8 +50,9 @@ class Measured:
 def judge(measured: Measured, budget: Budget) -> list[Breach]:
     """Every limit of the budget that was broken, first stage first."""
     if measured.failure:
-        return [Breach("runtime", f"the runtime failed: {measured.failure}")]
+        return [*_judge_spec(measured.foreign), Breach("runtime", measured.failure)]
     return [
+        *_judge_spec(measured.foreign),
         *_judge_input(measured.input_max_abs, budget),
         *_judge_outputs(measured.outputs or (), budget),
         *_judge_decoded(measured.decoded, budget),
@@ -75,6 +78,13 @@ def judge_across_runtimes(
             )
             breaches.append(Breach("mAP across runtimes", reason))
     return breaches
+
+
+def _judge_spec(foreign: Sequence[str]) -> list[Breach]:
+    if not foreign:
+        return []
+    reason = f"the artifact's own spec differs from that of the bundle in {', '.join(foreign)}"
+    return [Breach("spec", reason)]
 
 
 def _judge_input(input_max_abs: float, budget: Budget) -> list[Breach]:
@@ -123,6 +133,9 @@ def _judge_decoded(decoded: DecodedComparison | None, budget: Budget) -> list[Br
 
 def _judge_detections(found: DetectionComparison, budget: Budget) -> list[Breach]:
     breaches = []
+    if not found.reference_objects:
+        reason = f"nothing to compare: the float detector found nothing above {found.score_threshold:g}"
+        breaches.append(Breach("detections", reason))
     if found.matched_fraction < budget.min_matched_fraction:
         breaches.append(Breach("detections", _unmatched(found, budget)))
     if budget.max_score_delta is not None and found.max_score_delta > budget.max_score_delta:

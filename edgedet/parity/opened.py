@@ -8,19 +8,39 @@ from dataclasses import dataclass
 
 from edgedet import registry
 from edgedet.bundle import Artifact, Bundle
-from edgedet.errors import MissingError
+from edgedet.errors import BundleError, MissingError
 from edgedet.pipeline import RuntimeLike
 from edgedet.selection import FLOAT, Skipped, select
+from edgedet.spec import DetectorSpec
 
 REFERENCE = (FLOAT, "fp32")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Opened:
-    """An artifact and the runtime that holds it open."""
+    """An artifact and the runtime that holds it open.
+
+    Attributes:
+        artifact: Its entry in the manifest.
+        runtime: With the spec that is embedded in the file.
+        expected: The spec that the bundle says is embedded.
+    """
 
     artifact: Artifact
     runtime: RuntimeLike
+    expected: DetectorSpec
+
+    @property
+    def foreign_fields(self) -> tuple[str, ...]:
+        """Fields in which the embedded spec is not the expected one.
+
+        A checkpoint was there before the bundle and does not tell the bundle's provenance.
+        """
+        own = self.runtime.spec
+        fields = set(DetectorSpec.model_fields)
+        if self.artifact.runtime == FLOAT:
+            fields -= {"provenance"}
+        return tuple(sorted(name for name in fields if getattr(own, name) != getattr(self.expected, name)))
 
 
 def open_reference(bundle: Bundle, stack: ExitStack) -> Opened:
@@ -28,9 +48,18 @@ def open_reference(bundle: Bundle, stack: ExitStack) -> Opened:
 
     Raises:
         UsageError: The bundle has none.
+        BundleError: It is not the detector that the bundle describes.
         MissingError: PyTorch is not installed.
     """
-    return _open(bundle, bundle.artifact(*REFERENCE), stack)
+    reference = _open(bundle, bundle.artifact(*REFERENCE), stack)
+    if foreign := reference.foreign_fields:
+        raise BundleError(
+            f"{reference.artifact.files[0].path} cannot be the reference",
+            got=f"another {', '.join(foreign)}",
+            expected="the detector that bundle.json describes",
+            fix="export again",
+        )
+    return reference
 
 
 def open_selected(
@@ -65,4 +94,4 @@ def _open(bundle: Bundle, artifact: Artifact, stack: ExitStack) -> Opened:
     path = bundle.path_of(artifact)
     runtime: RuntimeLike = registry.RUNTIMES.load(artifact.runtime)(path)
     stack.callback(runtime.close)
-    return Opened(artifact, runtime)
+    return Opened(artifact, runtime, bundle.spec_of(artifact))

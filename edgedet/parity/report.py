@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
-from pydantic import Field, ValidationError
-
+from edgedet.data.dataset import SummaryRecord
 from edgedet.environment import Environment
-from edgedet.errors import DataError
-from edgedet.files import write_atomically
 from edgedet.parity.budgets import Budgets
+from edgedet.saved import SavedValue
 from edgedet.selection import Skipped
 from edgedet.spec import Precision, Value
 
 Stage = Literal[
-    "runtime", "input tensor", "raw outputs", "decoded boxes", "detections", "mAP", "mAP across runtimes"
+    "runtime",
+    "spec",
+    "input tensor",
+    "raw outputs",
+    "decoded boxes",
+    "detections",
+    "mAP",
+    "mAP across runtimes",
 ]
 Box = tuple[float, float, float, float]
 
@@ -96,7 +100,6 @@ class ParityRow(Value):
         first_stage_over_budget: Where the first difference beyond the budget is.
         passed: Whether every stage stayed in its budget.
         reasons: One sentence a broken limit.
-        notes: What was not compared, and why.
     """
 
     runtime: str
@@ -124,7 +127,6 @@ class ParityRow(Value):
     first_stage_over_budget: Stage | None
     passed: bool
     reasons: tuple[str, ...]
-    notes: tuple[str, ...] = ()
 
 
 class Reference(Value):
@@ -137,13 +139,32 @@ class Reference(Value):
     detections: int
 
 
-class ParityReport(Value):
-    """Everything that a parity run found."""
+class ParityReport(SavedValue):
+    """Everything that a parity run found.
+
+    Attributes:
+        detector: Name of the detector.
+        checkpoint_sha256: Of its checkpoint.
+        data: Format, name and split of the data set.
+        data_summary: What the data set holds, and what was left out of it.
+        images: Images that were compared.
+        boxes: Their ground-truth boxes that count.
+        score_threshold: Of the detections that were compared.
+        reference: The float detector.
+        rows: One an artifact.
+        skipped: What was not compared, and why.
+        budgets: What was allowed to differ.
+        environment: The machine.
+        passed: Every row passed, and there is at least one.
+    """
+
+    command: ClassVar[str] = "edgedet parity"
 
     schema_version: Literal[1] = 1
     detector: str
     checkpoint_sha256: str
     data: str
+    data_summary: SummaryRecord
     images: int
     boxes: int
     score_threshold: float
@@ -152,25 +173,4 @@ class ParityReport(Value):
     skipped: tuple[Skipped, ...]
     budgets: Budgets
     environment: Environment
-    passed: bool = Field(description="every row passed, and there is at least one")
-
-    def save(self, path: Path) -> None:
-        """Write it as JSON."""
-        write_atomically(path, self.model_dump_json(indent=2) + "\n")
-
-    @staticmethod
-    def load(path: Path) -> ParityReport:
-        """Read what `save` wrote.
-
-        Raises:
-            DataError: The file is missing or not a parity report of this schema version.
-        """
-        try:
-            return ParityReport.model_validate_json(path.read_bytes())
-        except (OSError, ValidationError) as exc:
-            raise DataError(
-                f"cannot read the parity report {path}",
-                got=str(exc).splitlines()[0],
-                expected="what `edgedet parity --json` wrote",
-                fix="run `edgedet parity` again with this version of edgedet",
-            ) from exc
+    passed: bool

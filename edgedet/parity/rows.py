@@ -19,7 +19,6 @@ class Judged:
     artifact: Artifact
     images: int
     measured: Measured
-    notes: tuple[str, ...]
 
 
 def parity_rows(judged: Sequence[Judged], labels: Sequence[str], budgets: Budgets) -> tuple[ParityRow, ...]:
@@ -67,7 +66,6 @@ def _row(one: Judged, labels: Sequence[str], breaches: Sequence[Breach]) -> Pari
         first_stage_over_budget=breaches[0].stage if breaches else None,
         passed=not breaches,
         reasons=tuple(breach.reason for breach in breaches),
-        notes=one.notes,
     )
 
 

@@ -15,11 +15,11 @@ from itertools import islice
 from edgedet import registry
 from edgedet.boxes import Floats
 from edgedet.bundle import Artifact, Bundle
-from edgedet.data.dataset import Dataset, LabelledImage
+from edgedet.data.dataset import Dataset, LabelledImage, nothing_to
 from edgedet.decode import Candidates, find_candidates, suppress
 from edgedet.detections import Detections
 from edgedet.environment import read_environment
-from edgedet.errors import DataError, EdgedetError, MissingError
+from edgedet.errors import BundleError, EdgedetError
 from edgedet.evaluate import (
     EVALUATION_SCORE_THRESHOLD,
     MAX_DETECTIONS,
@@ -43,6 +43,9 @@ from edgedet.pipeline import RuntimeLike
 from edgedet.preprocess import Geometry, preprocess
 from edgedet.progress import Track, silent
 from edgedet.spec import DetectorSpec, QuantizationSpec
+
+# An artifact whose own spec says otherwise here has no outputs or classes to hold against the reference's.
+_INCOMPARABLE = frozenset({"labels", "outputs"})
 
 
 def run_parity(
@@ -69,7 +72,9 @@ def run_parity(
     Raises:
         DataError: There is no readable image, or no class is shared with the detector.
         UsageError: A name does not exist or the bundle lacks what was asked for.
-        MissingError: PyTorch, or a runtime that was asked for, is not installed.
+        MissingError: PyTorch, a runtime that was asked for, or what the reference of INT8 artifacts needs is
+            not installed.
+        BundleError: The bundle lacks what the reference of its INT8 artifacts is made from.
     """
     spec, budgets = bundle.spec, budgets or load_budgets()
     mapping = shared_classes(dataset.labels, spec.labels)
@@ -90,7 +95,7 @@ def run_parity(
             for lane in lanes:
                 lane.add(labelled, frame)
     if not seen:
-        raise _no_images(dataset)
+        raise nothing_to("compare on", dataset)
     truth = evaluator.report()
     judged = [lane.judged(truth) for lane in lanes]
     rows = parity_rows(judged, spec.labels, budgets)
@@ -98,6 +103,7 @@ def run_parity(
         detector=spec.name,
         checkpoint_sha256=spec.provenance.checkpoint_sha256,
         data=" ".join(filter(None, (dataset.format, dataset.root.name, dataset.split))),
+        data_summary=dataset.summary.record(),
         images=seen,
         boxes=truth.boxes,
         score_threshold=spec.score_threshold,
@@ -145,18 +151,23 @@ class _QuantizedReferences:
         self._bundle, self._stack = bundle, stack
         self.opened: dict[QuantizationSpec, RuntimeLike] = {}
 
-    def open(self, artifact: Artifact) -> str:
-        """Make the reference of an INT8 artifact ready; returns why there is none, or ""."""
-        if artifact.quantization is None:
-            return "the bundle does not say how this artifact was quantized"
-        if artifact.quantization not in self.opened:
-            try:
-                runtime: RuntimeLike = registry.REFERENCES.load("int8")(self._bundle, artifact)
-            except MissingError as exc:
-                return str(exc)
+    def open(self, artifact: Artifact) -> QuantizationSpec | None:
+        """Make the reference of an artifact ready; returns its key in `opened`, None for the float one."""
+        key = artifact.quantization
+        if artifact.precision != "int8":
+            return None
+        if key is None:
+            raise BundleError(
+                f"{artifact.files[0].path} cannot be compared",
+                got="an INT8 artifact without a word on how it was quantized",
+                expected="its encoding, observer and calibration in bundle.json",
+                fix="export again with INT8",
+            )
+        if key not in self.opened:
+            runtime: RuntimeLike = registry.REFERENCES.load("int8")(self._bundle, artifact)
             self._stack.callback(runtime.close)
-            self.opened[artifact.quantization] = runtime
-        return ""
+            self.opened[key] = runtime
+        return key
 
 
 class _Frame:
@@ -184,9 +195,11 @@ class _Lane:
         self._artifact, self._runtime, self._spec = opened.artifact, opened.runtime, spec
         self._own = opened.runtime.spec
         budget = budgets.of(opened.artifact.precision)
-        self._reference_key = opened.artifact.quantization if opened.artifact.precision == "int8" else None
-        self._no_reference = fakes.open(opened.artifact) if opened.artifact.precision == "int8" else ""
-        self._failure = "" if self._own.labels == spec.labels else "its own spec names other labels"
+        self._reference_key = fakes.open(opened.artifact)
+        self._foreign = opened.foreign_fields
+        self._failure = ""
+        if not _INCOMPARABLE.isdisjoint(self._foreign):
+            self._failure = "it was not run, since such outputs and classes cannot be compared"
         self._images = 0
         self._input_max_abs = 0.0
         self._outputs = OutputComparison([output.name for output in spec.outputs])
@@ -201,7 +214,7 @@ class _Lane:
         try:
             view = self._view(frame)
         except EdgedetError as exc:
-            self._failure = f"{frame.image.image_id}: {exc}"
+            self._failure = f"the runtime failed: {frame.image.image_id}: {exc}"
             return
         self._images += 1
         limit, threshold = self._spec.max_detections, self._spec.score_threshold
@@ -211,27 +224,26 @@ class _Lane:
             view.detections.above(threshold)[:limit],
         )
         self._evaluator.add(labelled, view.detections)
-        if not self._no_reference:
-            key = self._reference_key
-            expected = frame.float_view if key is None else frame.fake_views[key]
-            self._outputs.add(expected.outputs, view.outputs)
-            self._decoded.add(expected.candidates, view.candidates)
+        key = self._reference_key
+        expected = frame.float_view if key is None else frame.fake_views[key]
+        self._outputs.add(expected.outputs, view.outputs)
+        self._decoded.add(expected.candidates, view.candidates)
 
     def judged(self, reference: AccuracyReport) -> Judged:
         """Everything measured, once all images were added."""
-        evaluator = Evaluator(self._spec.labels) if self._failure else self._evaluator
-        compared = not self._no_reference and not self._failure
+        failed = bool(self._failure)
+        evaluator = Evaluator(self._spec.labels) if failed else self._evaluator
         measured = Measured(
             failure=self._failure,
+            foreign=self._foreign,
             input_max_abs=self._input_max_abs,
-            outputs=self._outputs.differences() if compared else None,
-            decoded=self._decoded if compared else None,
+            outputs=None if failed else self._outputs.differences(),
+            decoded=None if failed else self._decoded,
             detections=self._detections,
             accuracy=evaluator.report(),
             reference=reference,
         )
-        notes = (f"raw outputs and decoded boxes were not compared: {self._no_reference}",)
-        return Judged(self._artifact, self._images, measured, notes if self._no_reference else ())
+        return Judged(self._artifact, self._images, measured)
 
     def _view(self, frame: _Frame) -> _View:
         """The artifact runs on the tensor that its own spec asks for and is decoded as its own spec says."""
@@ -240,12 +252,3 @@ class _Lane:
             tensor, geometry = preprocess(frame.image.image_bgr, self._own.input)
             self._input_max_abs = max(self._input_max_abs, max_abs_difference(frame.tensor, tensor))
         return _View.of(self._runtime, tensor, self._own, geometry)
-
-
-def _no_images(dataset: Dataset) -> DataError:
-    return DataError(
-        "there is nothing to compare on",
-        got=f"{len(dataset)} listed images in {dataset.root}, none of them readable ({dataset.summary})",
-        expected="at least one image",
-        fix="check --data and --split",
-    )

@@ -71,7 +71,7 @@ class FakeRuntime:
 
     def run(self, feeds: Mapping[str, Floats]) -> dict[str, Floats]:
         self.runs += 1
-        nearest = int((self._prints @ _fingerprint(feeds["images"])).argmax())
+        nearest = int((self._prints @ _fingerprint(feeds[self.spec.input.name])).argmax())
         return self._fault(raw_outputs(self._images[nearest], self.spec, nearest))
 
     def close(self) -> None:
@@ -123,9 +123,14 @@ class Workbench:
             raise self.missing[runtime]
         key = (runtime, precision)
         fault = self.faults.get(key, lambda outputs: outputs)
-        fake = FakeRuntime(self.data.images, self.specs.get(key, self.bundle.spec), fault)
+        fake = FakeRuntime(self.data.images, self.specs.get(key) or self._spec_of(*key), fault)
         self.opened.setdefault(key, []).append(fake)
         return fake
+
+    def _spec_of(self, runtime: str, precision: str) -> DetectorSpec:
+        if runtime == "reference":
+            return self.bundle.spec
+        return self.bundle.spec_of(self.bundle.artifact(runtime, precision))
 
 
 def noisy(name: str, amount: float) -> Fault:

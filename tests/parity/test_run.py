@@ -8,8 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edgedet.errors import DataError, MissingError, MissingExtraError, UsageError, VendorError
+from edgedet.bundle import Bundle
+from edgedet.errors import BundleError, DataError, MissingError, MissingExtraError, UsageError, VendorError
 from edgedet.parity import ParityReport, ParityRow, load_budgets, run_parity
+from edgedet.spec import Provenance
 
 
 def row_of(report: ParityReport, runtime: str, precision: str) -> ParityRow:
@@ -67,11 +69,56 @@ def test_an_int8_kernel_fault_is_told_from_the_cost_of_quantization(workbench, n
     assert "class_logits has" in row.reasons[0]
 
 
-def test_other_decoder_parameters_are_found_in_the_decoded_boxes(workbench):
+def test_other_decoder_parameters_are_named_and_found_in_the_decoded_boxes(workbench):
     workbench.specs["ort", "fp32"] = with_decoder(workbench, variances=(0.2, 0.2))
     row = row_of(run_parity(workbench.bundle, workbench.data), "ort", "fp32")
     assert row.output_max_relative_error == 0
-    assert row.first_stage_over_budget == "decoded boxes"
+    assert row.first_stage_over_budget == "spec"
+    assert row.reasons[0].endswith("differs from that of the bundle in decoder")
+    assert "of the boxes before suppression are the same" in row.reasons[1]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"name": "another"},
+        {"score_threshold": 0.3},
+        {"max_detections": 7},
+        {"provenance": Provenance(checkpoint_sha256="1" * 64)},
+        {"precision": "int8"},
+    ],
+)
+def test_a_spec_that_says_anything_else_than_the_bundle_is_a_fault(workbench, changes):
+    workbench.specs["ort", "fp32"] = workbench.bundle.spec.model_copy(update=changes)
+    report = run_parity(workbench.bundle, workbench.data, limit=2)
+    row = row_of(report, "ort", "fp32")
+    assert (row.first_stage_over_budget, row.passed, report.passed) == ("spec", False, False)
+    assert row.reasons[0].endswith(f"in {next(iter(changes))}")
+    assert row.images == 2, "it is still measured as it stands"
+    assert row_of(report, "openvino", "fp32").passed
+
+
+def test_other_names_of_inputs_and_outputs_are_a_fault_and_not_a_crash(workbench):
+    spec = workbench.bundle.spec
+    renamed = tuple(o.model_copy(update={"name": f"{o.name}_1"}) for o in spec.outputs)
+    fed = spec.input.model_copy(update={"name": "pixels"})
+    workbench.specs["ort", "fp32"] = spec.model_copy(update={"outputs": renamed})
+    workbench.specs["openvino", "fp32"] = spec.model_copy(update={"input": fed})
+    report = run_parity(workbench.bundle, workbench.data, precisions=["fp32"], limit=2)
+    row = row_of(report, "ort", "fp32")
+    assert (row.first_stage_over_budget, row.images, row.passed) == ("spec", 0, False)
+    assert row.reasons[0].endswith("in outputs")
+    assert "cannot be compared" in row.reasons[1]
+    row = row_of(report, "openvino", "fp32")
+    assert (row.first_stage_over_budget, row.images, row.matched_fraction) == ("spec", 2, 1)
+
+
+def test_a_checkpoint_of_another_detector_is_no_reference(workbench):
+    spec = workbench.bundle.spec
+    renamed = tuple(o.model_copy(update={"name": f"{o.name}_1"}) for o in spec.outputs)
+    workbench.specs["eager", "fp32"] = spec.model_copy(update={"outputs": renamed})
+    with pytest.raises(BundleError, match=r"got another outputs; expected the detector that bundle\.json"):
+        run_parity(workbench.bundle, workbench.data)
 
 
 def test_other_suppression_is_found_in_the_detections(workbench):
@@ -87,9 +134,10 @@ def test_other_suppression_is_found_in_the_detections(workbench):
     workbench.specs["ort", "fp32"] = spec.model_copy(update={"iou_threshold": 0.95})
     report = run_parity(workbench.bundle, workbench.data, precisions=["fp32"])
     row = row_of(report, "ort", "fp32")
-    assert row.first_stage_over_budget == "detections"
+    assert row.first_stage_over_budget == "spec"
     assert row.gained > 0
-    assert "most of class" in row.reasons[0]
+    assert "in iou_threshold" in row.reasons[0]
+    assert "most of class" in row.reasons[1]
     assert row_of(report, "openvino", "fp32").passed
 
 
@@ -98,7 +146,8 @@ def test_another_normalisation_in_the_artifact_is_found_in_the_input_tensor(work
     changed = spec.input.model_copy(update={"mean": (0.0, 0.0, 0.0)})
     workbench.specs["ort", "fp32"] = spec.model_copy(update={"input": changed})
     row = row_of(run_parity(workbench.bundle, workbench.data), "ort", "fp32")
-    assert row.first_stage_over_budget == "input tensor"
+    assert row.first_stage_over_budget == "spec"
+    assert "the input tensor that the artifact's own spec asks for differs by" in row.reasons[1]
 
 
 def test_a_detector_that_sees_nothing_loses_everything(workbench):
@@ -141,7 +190,25 @@ def test_other_labels_in_the_artifact_are_a_fault(workbench):
     spec = workbench.bundle.spec
     workbench.specs["ort", "fp32"] = spec.model_copy(update={"labels": ("square", "circle", "cross")})
     row = row_of(run_parity(workbench.bundle, workbench.data), "ort", "fp32")
-    assert (row.first_stage_over_budget, row.passed) == ("runtime", False)
+    assert (row.first_stage_over_budget, row.passed) == ("spec", False)
+    assert row.reasons[0].endswith("in labels")
+
+
+def test_a_float_detector_that_sees_nothing_proves_nothing(workbench):
+    def blind(outputs):
+        return {**outputs, "class_logits": outputs["class_logits"] * 0 + np.array([9, 0, 0, 0], np.float32)}
+
+    for key in [
+        ("reference", "int8"),
+        *((a.runtime, a.precision) for a in workbench.bundle.manifest.artifacts),
+    ]:
+        workbench.faults[key] = blind
+    report = run_parity(workbench.bundle, workbench.data)
+    assert report.reference.detections == 0
+    assert not report.passed
+    for row in report.rows:
+        assert (row.passed, row.first_stage_over_budget) == (False, "detections")
+        assert row.reasons[0] == "nothing to compare: the float detector found nothing above 0.4"
 
 
 def test_runtimes_must_agree_with_each_other_on_map(workbench, tmp_path: Path):
@@ -157,17 +224,24 @@ def test_runtimes_must_agree_with_each_other_on_map(workbench, tmp_path: Path):
     for name, other in (("ort", "openvino"), ("openvino", "ort")):
         row = row_of(report, name, "int8")
         assert row.first_stage_over_budget == "mAP across runtimes"
-        assert f"from that of {other}; the budget is 0.3" in row.reasons[0]
+        assert f"from that of {other}; the budget is 0.5" in row.reasons[0]
 
 
-def test_without_a_reference_for_int8_detections_are_still_judged(workbench, noisy):
-    workbench.missing["reference"] = MissingExtraError("no torchao", fix="pip install")
-    workbench.faults["ort", "int8"] = noisy("box_offsets", 3.0)
-    (row,) = run_parity(workbench.bundle, workbench.data, ["openvino"], ["int8"]).rows
-    assert (row.output_snr_db, row.decoded_matched_fraction, row.passed) == (None, None, True)
-    assert "were not compared: no torchao" in row.notes[0]
-    (row,) = run_parity(workbench.bundle, workbench.data, ["ort"], ["int8"]).rows
-    assert row.first_stage_over_budget == "detections"
+def test_int8_is_not_judged_without_its_reference(workbench):
+    workbench.missing["reference"] = MissingExtraError("no torchao", fix='pip install "edgedet[export]"')
+    with pytest.raises(MissingExtraError, match="no torchao"):
+        run_parity(workbench.bundle, workbench.data)
+    assert run_parity(workbench.bundle, workbench.data, precisions=["fp32"]).passed
+
+
+def test_int8_that_does_not_say_how_it_was_quantized_is_not_judged(workbench):
+    artifacts = tuple(
+        a.model_copy(update={"quantization": None}) for a in workbench.bundle.manifest.artifacts
+    )
+    manifest = workbench.bundle.manifest.model_copy(update={"artifacts": artifacts})
+    workbench.bundle = Bundle(workbench.bundle.root, manifest)
+    with pytest.raises(BundleError, match="without a word on how it was quantized"):
+        run_parity(workbench.bundle, workbench.data)
 
 
 def test_the_worst_images_come_with_what_is_needed_to_draw_them(workbench, noisy):
@@ -232,5 +306,5 @@ def test_a_report_survives_its_file(workbench, tmp_path: Path):
     report.save(tmp_path / "parity.json")
     assert ParityReport.load(tmp_path / "parity.json") == report
     (tmp_path / "parity.json").write_text('{"schema_version": 2}')
-    with pytest.raises(DataError, match="cannot read the parity report"):
+    with pytest.raises(DataError, match="what `edgedet parity --json` wrote"):
         ParityReport.load(tmp_path / "parity.json")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from edgedet.bench import BenchmarkReport, BenchmarkRow, Percentiles
+from edgedet.data import Summary
 from edgedet.environment import Environment
 from edgedet.parity import ParityReport, ParityRow, load_budgets
 from edgedet.parity.report import (
@@ -29,7 +30,10 @@ def spec() -> DetectorSpec:
     return DetectorSpec(
         name="detector",
         input=InputSpec(size_hw=(240, 320)),
-        outputs=(OutputSpec(name="box_offsets", shape=(1, 4, 4), role="box_offsets"),),
+        outputs=(
+            OutputSpec(name="box_offsets", shape=(1, 4, 4), role="box_offsets"),
+            OutputSpec(name="class_logits", shape=(1, 4, 3), role="class_logits"),
+        ),
         decoder=SsdDecoder(priors=priors),
         labels=("cell", HOSTILE),
     )
@@ -79,7 +83,6 @@ def row(
         first_stage_over_budget=None if passed else "raw outputs",
         passed=passed,
         reasons=() if passed else (f"because {HOSTILE}",),
-        notes=(f"note {HOSTILE}",),
     )
 
 
@@ -93,6 +96,7 @@ def parity() -> ParityReport:
         detector=HOSTILE,
         checkpoint_sha256="cd" * 32,
         data=f"coco {HOSTILE}",
+        data_summary=Summary(images=3, boxes=12).record(),
         images=3,
         boxes=12,
         score_threshold=0.4,
