@@ -129,6 +129,11 @@ def _without(monkeypatch: pytest.MonkeyPatch, package: str) -> None:
         ("openvino", "openvino", ("detect", "BUNDLE/fp32/model.xml", "picture.jpg")),
         ("pycocotools", "evaluate", ("evaluate", "BUNDLE", "--data", "builtin", "--split", "test")),
         (
+            "torch",
+            "export",
+            ("export", "BUNDLE/fp32/model.safetensors", "--to", "onnx", "--output", "new"),
+        ),
+        (
             "litert_torch",
             "export",
             ("export", "BUNDLE/fp32/model.safetensors", "--to", "tflite", "--output", "new"),
@@ -167,6 +172,11 @@ def test_an_extra_that_is_not_installed_is_named_with_its_pip_install(
 )
 def test_a_command_line_that_makes_no_sense_ends_with_2(edgedet: Command, arguments: tuple[str, ...]) -> None:
     check_refusal(edgedet(*arguments), 2)
+
+
+def test_a_place_that_cannot_be_written_is_named(edgedet: Command, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    check_refusal(edgedet("models", "--json", tmp_path / "file" / "models.json"), 2, str(tmp_path / "file"))
 
 
 @pytest.mark.parametrize("name", ["missing.safetensors", "folder.safetensors", "broken.safetensors"])
