@@ -20,9 +20,9 @@ from edgedet.bench.stopwatch import Times
 from edgedet.bench.workers import Order, Worker
 from edgedet.bundle import MANIFEST, RUNTIME_OF_SUFFIX, open_bundle
 from edgedet.data import open_dataset
-from edgedet.data.dataset import Dataset
+from edgedet.data.dataset import Dataset, nothing_to
 from edgedet.environment import read_environment
-from edgedet.errors import BundleError, DataError, InternalError, MissingError, UsageError
+from edgedet.errors import BundleError, InternalError, MissingError, UsageError
 from edgedet.preprocess import Image
 from edgedet.progress import Track, silent
 from edgedet.selection import Skipped, check_names, select
@@ -79,11 +79,12 @@ def run_benchmark(
         BundleError: The source cannot be read.
         DataError: The data set has no readable image.
         MissingError: A runtime that was asked for is not installed, or none is.
+        InternalError: No worker came to the end of its measurements.
     """
     _check_numbers(threads, duration_s)
     check_names(runtimes, precisions)
     spec, contenders, skipped = _contenders(Path(source), runtimes, precisions)
-    frames, description = _frames(dataset or open_dataset("builtin"))
+    frames, description = _frames(open_dataset("builtin") if dataset is None else dataset)
     environment = read_environment()
     load_average = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
     with ExitStack() as stack:
@@ -155,12 +156,7 @@ def _lone(
 def _frames(dataset: Dataset) -> tuple[list[Image], str]:
     frames = [image.image_bgr for image in islice(dataset, _IMAGES)]
     if not frames:
-        raise DataError(
-            "there is no image to detect in",
-            got=f"{dataset.root}: {dataset.summary}",
-            expected="at least one readable image",
-            fix="check --data and --split",
-        )
+        raise nothing_to("detect in", dataset)
     sizes = sorted({f"{frame.shape[1]}x{frame.shape[0]}" for frame in frames})
     shown = ", ".join(sizes[:3]) + (" and others" if len(sizes) > 3 else "")
     return frames, f"{len(frames)} images of {dataset.root.name}, {shown}"
@@ -180,9 +176,9 @@ def _open_all(
     stack: ExitStack,
     track: Track,
 ) -> list[_Lane]:
-    """One warm worker a job; runtimes that are not installed are skipped unless they were asked for."""
+    """One warm worker a job; runtimes that do not work here are skipped unless they were asked for."""
     lanes: list[_Lane] = []
-    missing: dict[tuple[str, Precision], MissingError] = {}
+    missing: dict[tuple[str, Precision], MissingError | InternalError] = {}
     for contender, count in track(jobs, "Warming up", len(jobs)):
         key = (contender.runtime, contender.precision)
         if key in missing:
@@ -190,7 +186,7 @@ def _open_all(
         order = Order(contender.path, contender.runtime, contender.precision, count, images)
         try:
             lanes.append(_Lane(contender, stack.enter_context(Worker(order))))
-        except MissingError as exc:
+        except (MissingError, InternalError) as exc:
             if asked is not None:
                 raise
             missing[key] = exc
@@ -204,17 +200,19 @@ def _take_turns(lanes: list[_Lane], duration_s: float, skipped: list[Skipped], t
     """Rounds in which every worker measures once, each round beginning with another one."""
     rounds = max(1, round(duration_s / _TURN_S))
     turns = [lanes[(start + index) % len(lanes)] for start in range(rounds) for index in range(len(lanes))]
-    failed: list[_Lane] = []
+    failed: dict[int, InternalError] = {}
     for lane in track(turns, "Measuring", len(turns)):
-        if lane in failed:
+        if id(lane) in failed:
             continue
         try:
             lane.rounds.append(lane.worker.measure(duration_s / rounds))
         except InternalError as exc:
-            failed.append(lane)
+            failed[id(lane)] = exc
             lane.rounds.clear()
             contender = lane.contender
             skipped.append(Skipped(runtime=contender.runtime, precision=contender.precision, reason=str(exc)))
+    if len(failed) == len(lanes):
+        raise next(iter(failed.values()))
 
 
 def _measured(lane: _Lane) -> Measured:
@@ -227,5 +225,5 @@ def _measured(lane: _Lane) -> Measured:
         load_ms=lane.worker.load_ms,
         warm_up_frames=lane.worker.warm_up_frames,
         stable=lane.worker.stable,
-        peak_rss_mb=lane.worker.peak_rss_mb(),
+        peak_rss_mb=lane.worker.peak_rss_mb,
     )

@@ -13,7 +13,6 @@ import os
 import re
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -46,13 +45,9 @@ def _serve(order: dict[str, Any], answers: TextIO) -> None:
         stopwatch = Stopwatch(pipeline, images)
         frames, stable = stopwatch.warm_up()
         _answer(answers, {"load_ms": load_ms, "warm_up_frames": frames, "stable": stable})
-        commands: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
-            "measure": lambda request: dataclasses.asdict(stopwatch.measure(request["seconds"])),
-            "peak_rss_mb": lambda _: {"peak_rss_mb": peak_rss_mb()},
-        }
         for line in sys.stdin:
-            request = json.loads(line)
-            _answer(answers, commands[request["do"]](request))
+            times = stopwatch.measure(json.loads(line)["seconds"])
+            _answer(answers, {"times": dataclasses.asdict(times), "peak_rss_mb": peak_rss_mb()})
 
 
 def _answer(answers: TextIO, value: dict[str, Any]) -> None:

@@ -7,6 +7,7 @@ import json
 import subprocess
 import sys
 import tempfile
+import threading
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -16,6 +17,11 @@ from edgedet import errors
 from edgedet.bench.stopwatch import Times
 from edgedet.errors import EdgedetError, InternalError
 from edgedet.spec import Precision
+
+# So long at most to import, open and warm up, which builds engines with some vendors, and to answer after the
+# time that was measured.
+_OPEN_LIMIT_S = 600.0
+_ANSWER_LIMIT_S = 120.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,8 +61,16 @@ class Worker:
     Args:
         order: What it opens.
 
+    Attributes:
+        load_ms: Opening the artifact, with the import of the runtime.
+        warm_up_frames: Frames until the time of one was stable.
+        stable: Whether it became so.
+        peak_rss_mb: Largest resident memory up to the last measurement; None before it, and where the system
+            does not say.
+
     Raises:
         EdgedetError: What the worker could not do, as it said it.
+        InternalError: It ended without a word, or did not answer in time.
     """
 
     def __init__(self, order: Order) -> None:
@@ -71,22 +85,28 @@ class Worker:
             encoding="utf-8",
         )
         try:
-            opened = self._read()
+            opened = self._read(_OPEN_LIMIT_S)
         except BaseException:
             self.close()
             raise
         self.load_ms: float = opened["load_ms"]
         self.warm_up_frames: int = opened["warm_up_frames"]
         self.stable: bool = opened["stable"]
+        self.peak_rss_mb: float | None = None
 
     def measure(self, seconds: float) -> Times:
-        """Times of the frames of so many seconds."""
-        return Times(**self._ask({"do": "measure", "seconds": seconds}))
+        """Times of the frames of so many seconds.
 
-    def peak_rss_mb(self) -> float | None:
-        """Largest resident memory of the worker so far."""
-        peak: float | None = self._ask({"do": "peak_rss_mb"})["peak_rss_mb"]
-        return peak
+        Raises:
+            InternalError: The worker has ended, or did not answer in time.
+        """
+        with contextlib.suppress(BrokenPipeError):  # reading then finds out why
+            assert self._process.stdin is not None
+            self._process.stdin.write(json.dumps({"seconds": seconds}) + "\n")
+            self._process.stdin.flush()
+        answer = self._read(seconds + _ANSWER_LIMIT_S)
+        self.peak_rss_mb = answer["peak_rss_mb"]
+        return Times(**answer["times"])
 
     def close(self) -> None:
         """End the process."""
@@ -102,31 +122,34 @@ class Worker:
     ) -> None:
         self.close()
 
-    def _ask(self, request: dict[str, Any]) -> dict[str, Any]:
-        with contextlib.suppress(BrokenPipeError):  # reading then finds out why
-            assert self._process.stdin is not None
-            self._process.stdin.write(json.dumps(request) + "\n")
-            self._process.stdin.flush()
-        return self._read()
-
-    def _read(self) -> dict[str, Any]:
+    def _read(self, limit_s: float) -> dict[str, Any]:
+        """The next answer; a worker that gives none in time is killed, which ends the waiting for it."""
         assert self._process.stdout is not None
+        late = threading.Event()
+
+        def give_up() -> None:
+            late.set()
+            self._process.kill()
+
+        deadline = threading.Timer(limit_s, give_up)
+        deadline.start()
         line = self._process.stdout.readline()
+        deadline.cancel()
         if not line:
-            raise self._died()
+            raise self._silent(f"no answer in {limit_s:g} s" if late.is_set() else "")
         answer: dict[str, Any] = json.loads(line)
         if "error" in answer:
             kind: type[EdgedetError] = getattr(errors, answer.pop("error"))
             raise kind(answer.pop("summary"), **answer)
         return answer
 
-    def _died(self) -> InternalError:
-        self._process.wait()
+    def _silent(self, late: str) -> InternalError:
+        status = self._process.wait()
         self._stderr.seek(0)
         said = self._stderr.read().decode(errors="replace").strip().splitlines()
         return InternalError(
             f"the process that measures {self.order.runtime} {self.order.precision or ''} ended".rstrip(),
-            got=f"exit status {self._process.returncode}" + (f", {said[-1][:300]}" if said else ""),
+            got=(late or f"exit status {status}") + (f", {said[-1][:300]}" if said else ""),
             expected="measurements",
             fix="look whether memory ran out; try fewer runtimes or threads at a time",
         )

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from edgedet.bundle import MANIFEST, Artifact, Bundle, open_bundle
+from edgedet.bundle import MANIFEST, Artifact, Bundle, FileEntry, Manifest, open_bundle
 from edgedet.cli.options import ModelArgument
 from edgedet.cli.output import JsonOption, Output, open_output
 from edgedet.errors import BundleError
@@ -34,8 +35,9 @@ def _inspect_file(path: Path, output: Output) -> None:
 
 
 def _inspect_bundle(bundle: Bundle, output: Output) -> None:
-    damaged = {artifact.files[0].path: _damage(bundle, artifact) for artifact in bundle.manifest.artifacts}
-    output.line(f"{bundle.root}: {len(damaged)} artifacts")
+    manifest = bundle.manifest
+    damage = {entry: _damage(bundle, entry) for entry in _entries(manifest)}
+    output.line(f"{bundle.root}: {len(manifest.artifacts)} artifacts")
     _show_spec(bundle.spec, output)
     output.line()
     output.table(
@@ -48,29 +50,52 @@ def _inspect_bundle(bundle: Bundle, output: Output) -> None:
                 artifact.files[0].path,
                 artifact.bytes,
                 artifact.files[0].sha256[:12],
-                "no" if damaged[artifact.files[0].path] else "yes",
+                _yes_if(_is_whole(artifact.files, damage)),
                 _quantization(artifact),
                 artifact.note,
             )
-            for artifact in bundle.manifest.artifacts
+            for artifact in manifest.artifacts
         ],
     )
-    for title, table in (("provenance", _provenance(bundle)), ("made with", bundle.manifest.tools)):
+    if manifest.files:
+        output.line()
+        output.table(
+            ("made with file", "bytes", "sha256", "whole"),
+            [(e.path, e.bytes, e.sha256[:12], _yes_if(damage[e] is None)) for e in manifest.files],
+        )
+    for title, table in (("provenance", _provenance(bundle)), ("made with", manifest.tools)):
         if table:
             output.line()
             output.table((title, ""), list(table.items()))
-    values = bundle.manifest.model_dump(mode="json")
-    for artifact in values["artifacts"]:
-        artifact["whole"] = damaged[artifact["files"][0]["path"]] is None
+    values = manifest.model_dump(mode="json")
+    for artifact, shown in zip(manifest.artifacts, values["artifacts"], strict=True):
+        shown["whole"] = _is_whole(artifact.files, damage)
+    for entry, shown in zip(manifest.files, values["files"], strict=True):
+        shown["whole"] = damage[entry] is None
     output.json({"path": str(bundle.root), **values})
-    for error in damaged.values():
+    for error in damage.values():
         if error is not None:
             raise error
 
 
-def _damage(bundle: Bundle, artifact: Artifact) -> BundleError | None:
+def _entries(manifest: Manifest) -> Iterator[FileEntry]:
+    """Every file that the manifest lists."""
+    for artifact in manifest.artifacts:
+        yield from artifact.files
+    yield from manifest.files
+
+
+def _is_whole(entries: Iterable[FileEntry], damage: Mapping[FileEntry, BundleError | None]) -> bool:
+    return all(damage[entry] is None for entry in entries)
+
+
+def _yes_if(whole: bool) -> str:
+    return "yes" if whole else "no"
+
+
+def _damage(bundle: Bundle, entry: FileEntry) -> BundleError | None:
     try:
-        bundle.path_of(artifact)
+        bundle.check(entry)
     except BundleError as exc:
         return exc
     return None

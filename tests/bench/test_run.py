@@ -51,7 +51,7 @@ def test_a_worker_forked_from_a_large_process_counts_only_its_own_memory(bundle,
     order = Order(bundle.root, "ort", "fp32", 1, tmp_path / "images.npz")
     with Worker(order) as worker:
         worker.measure(0.01)
-        assert worker.peak_rss_mb() < 300
+        assert worker.peak_rss_mb < 300
 
 
 def test_a_lone_artifact_is_measured(bundle, tmp_path: Path):
@@ -76,12 +76,15 @@ def test_what_cannot_be_measured_is_refused(bundle, tmp_path: Path):
         run_benchmark(bundle.root, runtimes=["onnx"])
     with pytest.raises(BundleError, match="no such path"):
         run_benchmark(tmp_path / "none.onnx")
-    with pytest.raises(DataError, match="no image to detect in"):
+    with pytest.raises(DataError, match="nothing to detect in"):
         run_benchmark(bundle.root, dataset=_Nothing())
 
 
 class _Nothing:
     root, summary = Path("nowhere"), "0 images, 0 boxes"
+
+    def __len__(self):
+        return 0
 
     def __iter__(self):
         return iter(())
@@ -108,3 +111,56 @@ def test_a_worker_that_dies_is_named_with_what_it_said(bundle, tmp_path: Path):
     order = Order(bundle.root, "ort", "fp32", 1, tmp_path / "no such file.npz")
     with pytest.raises(InternalError, match="No such file"):
         Worker(order)
+
+
+def ended(worker: Worker) -> None:
+    worker._process.kill()
+    worker._process.wait()
+
+
+def test_a_benchmark_of_which_nothing_is_left_is_an_error_and_no_empty_report(bundle, monkeypatch):
+    measure = Worker.measure
+
+    def fail(worker: Worker, seconds: float):
+        ended(worker)
+        return measure(worker, seconds)
+
+    monkeypatch.setattr(Worker, "measure", fail)
+    with pytest.raises(InternalError, match=r"measures ort fp32 ended; got exit status -9"):
+        run_benchmark(bundle.root, duration_s=0.1)
+
+
+def test_a_worker_that_fails_costs_its_own_row_only(bundle, monkeypatch):
+    measure = Worker.measure
+
+    def fail(worker: Worker, seconds: float):
+        if worker.order.precision == "int8":
+            ended(worker)
+        return measure(worker, seconds)
+
+    monkeypatch.setattr(Worker, "measure", fail)
+    report = run_benchmark(bundle.root, duration_s=0.1)
+    assert [row.precision for row in report.rows] == ["fp32"]
+    assert [(one.runtime, one.precision) for one in report.skipped] == [("ort", "int8")]
+
+
+def test_a_worker_that_ends_after_its_last_turn_keeps_its_row(bundle, monkeypatch):
+    measure = Worker.measure
+
+    def measure_and_end(worker: Worker, seconds: float):
+        times = measure(worker, seconds)
+        ended(worker)
+        return times
+
+    monkeypatch.setattr(Worker, "measure", measure_and_end)
+    rows = run_benchmark(bundle.root, duration_s=0.1).rows
+    assert [(row.precision, row.peak_rss_mb is None) for row in rows] == [("fp32", False), ("int8", False)]
+
+
+def test_a_worker_that_hangs_is_not_waited_for_without_end(bundle, monkeypatch, tmp_path: Path):
+    (tmp_path / "onnxruntime").mkdir()
+    (tmp_path / "onnxruntime" / "__init__.py").write_text("import time; time.sleep(60)")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.setattr("edgedet.bench.workers._OPEN_LIMIT_S", 0.5)
+    with pytest.raises(InternalError, match=r"measures ort fp32 ended; got no answer in 0\.5 s"):
+        run_benchmark(bundle.root, duration_s=0.1)
