@@ -1,11 +1,12 @@
 """`edgedet doctor`: what works on this machine, found by trying it, and the command that mends what does not.
 
-Each package is imported in a process of its own: a vendor's library that crashes or hangs on this processor
-then costs one line of the table and not the command.
+Each part is loaded in a process of its own, a runtime as every command loads it: a vendor's library that
+crashes or hangs on this processor then costs one line of the table and not the command.
 """
 
 from __future__ import annotations
 
+import json as json_format
 import platform
 import shutil
 import subprocess
@@ -18,16 +19,32 @@ from importlib.metadata import PackageNotFoundError, version
 import typer
 
 import edgedet
+from edgedet import registry
 from edgedet.cli.output import JsonOption, open_output
 from edgedet.cli.progress import Bars
 
 _TIMEOUT_S = 300
 _NOT_INSTALLED = "not installed"
 
+# Loads the runtime of a name and prints what came of it as the last line, after whatever the vendor prints.
+_LOAD_RUNTIME = """
+import json, sys
+from edgedet import errors, registry
+found = {"version": "", "problem": "", "fix": ""}
+try:
+    found["version"] = registry.RUNTIMES.load(sys.argv[1]).version()
+except errors.EdgedetError as exc:
+    found.update(problem=exc.got, fix=exc.fix)
+print("\\n" + json.dumps(found), flush=True)
+"""
+
 
 @dataclass(frozen=True, slots=True)
 class _Part:
-    """Something that works when its packages can be imported: distributions by the name of their import."""
+    """Something that works when its packages can be imported: distributions by the name of their import.
+
+    A runtime is none of these: what it imports, and what it takes instead, is for its own module to say.
+    """
 
     name: str
     purpose: str
@@ -36,11 +53,6 @@ class _Part:
 
 
 _PARTS = (
-    _Part("ort", "runtime", {"onnxruntime": "onnxruntime"}, "onnx"),
-    _Part("openvino", "runtime", {"openvino": "openvino"}, "openvino"),
-    _Part("tflite", "runtime", {"ai_edge_litert.interpreter": "ai-edge-litert"}, "tflite"),
-    _Part("tensorrt", "runtime", {"tensorrt": "tensorrt"}, "tensorrt"),
-    _Part("eager", "runtime", {"torch": "torch", "timm": "timm", "safetensors": "safetensors"}, "torch"),
     _Part(
         "evaluate",
         "mAP, VOC files",
@@ -95,7 +107,9 @@ def run(json: JsonOption = None) -> None:
         output.line(", ".join(f"{name} {found}" for name, found in base.items()))
         output.line()
         with Bars() as bars, ThreadPoolExecutor(2) as pool:
-            findings = list(bars(pool.map(_examine, _PARTS), "imports", total=len(_PARTS)))
+            running = [pool.submit(_examine_runtime, name) for name in registry.RUNTIMES]
+            running += [pool.submit(_examine, part) for part in _PARTS]
+            findings = [one.result() for one in bars(running, "imports", total=len(running))]
         findings.append(_examine_gpu())
         output.table(
             ("part", "for", "works", "versions", "problem", "fix"),
@@ -121,6 +135,26 @@ def _version(distribution: str) -> str:
         return _NOT_INSTALLED
 
 
+def _examine_runtime(name: str) -> _Finding:
+    entry = registry.RUNTIMES.entry(name)
+    fix = f'pip install "edgedet[{entry.extra}]"'
+    try:
+        done = _output_of([sys.executable, "-c", _LOAD_RUNTIME, name])
+    except subprocess.TimeoutExpired:
+        return _Finding(name, "runtime", False, "", f"it did not load in {_TIMEOUT_S} s", fix)
+    if done.returncode:
+        return _Finding(name, "runtime", False, "", _what_ended(done), fix)
+    found = json_format.loads(done.stdout.splitlines()[-1])
+    problem = found["problem"]
+    return _Finding(name, "runtime", not problem, found["version"], problem, found["fix"])
+
+
+def _what_ended(done: subprocess.CompletedProcess[str]) -> str:
+    if done.returncode < 0:
+        return f"the import crashed with signal {-done.returncode}"
+    return (done.stderr.strip().splitlines() or ["the import failed"])[-1][:160]
+
+
 def _examine(part: _Part) -> _Finding:
     versions = ", ".join(f"{name} {_version(name)}" for name in part.packages.values())
     missing = [name for name in part.packages.values() if _version(name) == _NOT_INSTALLED]
@@ -142,9 +176,7 @@ def _import_problem(modules: Sequence[str]) -> str:
     if not done.returncode:
         return ""
     reached = [line for line in done.stdout.splitlines() if line in modules][-1]
-    if done.returncode < 0:
-        return f"{reached}: the import crashed with signal {-done.returncode}"
-    return f"{reached}: {(done.stderr.strip().splitlines() or ['the import failed'])[-1][:160]}"
+    return f"{reached}: {_what_ended(done)}"
 
 
 def _examine_gpu() -> _Finding:

@@ -10,9 +10,21 @@ from command import Command
 
 from edgedet.cli import doctor
 
+RUNTIMES = ("eager", "openvino", "ort", "tensorrt", "tflite")
+
 
 def part(name: str, module: str, distribution: str = "numpy") -> doctor._Part:
-    return doctor._Part(name, "runtime", {module: distribution}, "onnx")
+    return doctor._Part(name, "a purpose", {module: distribution}, "onnx")
+
+
+def package(folder: Path, name: str, text: str) -> None:
+    """A module or package, by its dotted name, that is found before the installed one."""
+    *above, last = name.split(".")
+    for depth in range(len(above)):
+        place = folder.joinpath(*above[: depth + 1])
+        place.mkdir(exist_ok=True)
+        (place / "__init__.py").touch()
+    (folder.joinpath(*above) / f"{last}.py").write_text(text)
 
 
 @pytest.fixture
@@ -28,6 +40,7 @@ def test_a_package_that_crashes_or_fails_or_is_missing_costs_one_line_each(
     (modules / "crashing.py").write_text("import os, signal; os.kill(os.getpid(), signal.SIGSEGV)")
     (modules / "failing.py").write_text("raise ImportError('libGL.so.1: cannot open shared object file')")
     (modules / "working.py").write_text("")
+    monkeypatch.setattr(doctor.registry, "RUNTIMES", {})
     parts = (
         part("a", "crashing"),
         part("b", "failing"),
@@ -37,7 +50,7 @@ def test_a_package_that_crashes_or_fails_or_is_missing_costs_one_line_each(
     monkeypatch.setattr(doctor, "_PARTS", parts)
     result = edgedet("doctor", "--json", "-")
     rows = {row["name"]: row for row in result.json["rows"]}
-    assert result.code == 0
+    assert result.code == 3
     assert "crashed with signal 11" in rows["a"]["problem"]
     assert "libGL.so.1" in rows["b"]["problem"]
     assert rows["c"]["problem"] == "no-such-distribution is not installed"
@@ -45,8 +58,41 @@ def test_a_package_that_crashes_or_fails_or_is_missing_costs_one_line_each(
     assert {rows[name]["fix"] for name in "abc"} == {'pip install "edgedet[onnx]"'}
 
 
-def test_the_exit_code_is_3_where_no_runtime_works(edgedet: Command, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(doctor, "_PARTS", (part("a", "absent", "no-such-distribution"),))
+def test_a_runtime_works_when_its_own_module_can_be_loaded(
+    edgedet: Command, modules: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    package(modules, "onnxruntime", "import os, signal; os.kill(os.getpid(), signal.SIGSEGV)")
+    package(modules, "openvino", "raise ImportError('libtbb.so: cannot open shared object file')")
+    package(modules, "torch", "print('a vendor prints'); raise ModuleNotFoundError(name='torch')")
+    package(modules, "tensorrt", "__version__ = '10.9'\nclass ILogger: pass")
+    package(modules, "cuda.bindings", "raise ModuleNotFoundError(name='cuda.bindings')")
+    package(modules, "ai_edge_litert", "raise ModuleNotFoundError(name='ai_edge_litert')")
+    package(modules, "tflite_runtime.interpreter", "class Interpreter: pass")
+    (modules / "tflite_runtime-2.14.0.dist-info").mkdir()
+    (modules / "tflite_runtime-2.14.0.dist-info" / "METADATA").write_text(
+        "Metadata-Version: 2.1\nName: tflite-runtime\nVersion: 2.14.0\n"
+    )
+    monkeypatch.setattr(doctor, "_PARTS", ())
+    result = edgedet("doctor", "--json", "-")
+    rows = {row["name"]: row for row in result.json["rows"] if row["purpose"] == "runtime"}
+    assert result.code == 0
+    assert tuple(rows) == RUNTIMES
+    assert [name for name in RUNTIMES if rows[name]["works"]] == ["tflite"]
+    assert rows["tflite"]["versions"] == "2.14.0 (tflite-runtime)"
+    assert rows["tensorrt"]["problem"] == "no Python package 'cuda.bindings'"
+    assert rows["tensorrt"]["fix"] == 'pip install "edgedet[tensorrt]"'
+    assert rows["eager"]["problem"] == "no Python package 'torch'"
+    assert rows["ort"]["problem"] == "the import crashed with signal 11"
+    assert "libtbb.so" in rows["openvino"]["problem"]
+    assert rows["openvino"]["fix"] == 'pip install "edgedet[openvino]"'
+
+
+def test_the_exit_code_is_3_where_no_runtime_works(
+    edgedet: Command, modules: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("ai_edge_litert", "onnxruntime", "openvino", "tensorrt", "tflite_runtime", "torch"):
+        package(modules, name, f"raise ModuleNotFoundError(name={name!r})")
+    monkeypatch.setattr(doctor, "_PARTS", ())
     assert edgedet("doctor").code == 3
 
 
