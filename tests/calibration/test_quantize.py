@@ -1,11 +1,14 @@
 from __future__ import annotations
 
 from collections import Counter
+from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 
 from edgedet.data import open_dataset
+from edgedet.errors import ConfigError
 from edgedet.models.capture import Captured, parameter_of
 from edgedet.preprocess import preprocess
 from edgedet_calibration.encodings import ENCODINGS
@@ -119,3 +122,35 @@ def test_calibration_is_the_same_bit_for_bit_when_repeated(
     again = collect(captured, placement, open_dataset("builtin", split="val"), recipe)
     assert again == stats
     assert np.all([tensor.low <= tensor.high for tensor in again.tensors.values()])
+
+
+def test_the_bias_of_a_channel_without_weights_survives_quantization(
+    captured: Captured, recipe: Recipe
+) -> None:
+    import copy
+
+    from edgedet_calibration.collect import collect
+
+    graph_module = copy.deepcopy(captured.graph_module)
+    first = next(node for node in graph_module.graph.nodes if node.target in WEIGHTED)
+    weight, bias = (parameter_of(graph_module, first.args[i]) for i in (1, 2))
+    with torch.no_grad():
+        weight[0] = 0
+        bias[0] = 3.0
+    dead = Captured(graph_module, captured.spec)
+    stats = collect(dead, place(graph_module), open_dataset("builtin", split="val"), recipe)
+    for encoding in ENCODINGS.values():
+        quantized = quantize(dead, stats, recipe, encoding)
+        node = next(node for node in quantized.graph.nodes if node.target in WEIGHTED)
+        assert parameter_of(quantized, node.args[2])[0] == pytest.approx(3.0, rel=1e-3)
+
+
+def test_a_recipe_that_names_no_layer_of_the_detector_is_refused(captured: Captured, tmp_path: Path) -> None:
+    names = [node.name for node in captured.graph_module.graph.nodes]
+    Recipe(float_layers=("conv2d*",)).check_names(names)
+    with pytest.raises(ConfigError, match="does not have"):
+        Recipe(float_layers=("conv3d*",)).check_names(names)
+    path = tmp_path / "recipe.toml"
+    recipe = Recipe(float_layers=('odd"name',), observer="mse")
+    path.write_text(recipe.to_toml())
+    assert Recipe.load(path) == recipe
