@@ -7,6 +7,7 @@ framework at the top of a file, so that `edgedet --help` does not load one.
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 import traceback
@@ -84,9 +85,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if arguments is None else arguments)
     debug = bool(os.environ.get("EDGEDET_DEBUG"))
     if not debug:
-        warnings.simplefilter(
-            "ignore"
-        )  # those of the frameworks: a user of the command line cannot act on them
+        # Warnings of the frameworks: a user of the command line cannot act on them.
+        warnings.simplefilter("ignore")
+        logging.getLogger("torch.utils._pytree").setLevel(logging.ERROR)
     try:
         code = app(words or ["--help"], prog_name="edgedet", standalone_mode=False)
         sys.stdout.flush()
