@@ -30,11 +30,12 @@ def results_of(document: dict[str, Any]) -> list[dict[str, Any]]:
     results = []
     for annotation in document["annotations"]:
         x, y, width, height = annotation["bbox"]
-        shift = rng.uniform(-0.2, 0.2, 4) * (width, height, width, height)
-        x1, y1, x2, y2 = np.float32([x, y, x + width, y + height] + shift)
+        corners = np.array([x, y, x + width, y + height], np.float64)
+        corners += rng.uniform(-0.2, 0.2, 4) * (width, height, width, height)
+        x1, y1, x2, y2 = corners.astype(np.float32).tolist()
         category = rng.choice(categories) if rng.random() < 0.1 else annotation["category_id"]
         if rng.random() > 0.1:
-            box = [float(x1), float(y1), float(x2) - float(x1), float(y2) - float(y1)]
+            box = [x1, y1, x2 - x1, y2 - y1]
             score = float(np.float32(rng.uniform(0.02, 1)))
             results.append({"image_id": annotation["image_id"], "category_id": int(category)})
             results[-1].update(bbox=box, score=score)
