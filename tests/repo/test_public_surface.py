@@ -13,7 +13,7 @@ from source_tree import modules
 SURFACE = {
     "edgedet": ["Bundle", "Detections", "DetectorSpec", "EdgedetError", "Pipeline", "load", "open_bundle"],
     "edgedet.bench": ["BenchmarkReport", "BenchmarkRow", "Percentiles", "run_benchmark"],
-    "edgedet.data": ["Dataset", "LabelledImage", "Summary", "open_dataset", "read_image"],
+    "edgedet.data": ["Dataset", "LabelledImage", "Summary", "SummaryRecord", "open_dataset", "read_image"],
     "edgedet.decode": ["Candidates", "decode", "find_candidates", "suppress"],
     "edgedet.evaluate": [
         "AccuracyReport",
