@@ -39,7 +39,8 @@ class ClassAccuracy(Value):
 class AccuracyReport(Value):
     """Accuracy of a detector on one data set; `map*` are means over the classes that have ground truth.
 
-    Sizes are COCO's, by the area that the data set states or else that of the box: small up to 32² pixels, medium up to 96², large above.
+    Sizes are COCO's, by the area that the data set states or else that of the box: small up to 32² pixels,
+    medium up to 96², large above.
     """
 
     schema_version: Literal[1] = 1

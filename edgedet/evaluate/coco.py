@@ -1,8 +1,8 @@
 """COCO average precision, by pycocotools.
 
 The numbers are those of writing ground truth and detections as COCO json and evaluating the files; for ground
-truth that came from a COCO json, those of evaluating that json. Ignored objects are crowds to pycocotools: a detection inside one is not
-counted.
+truth that came from a COCO json, those of evaluating that json. Ignored objects are crowds to pycocotools: a
+detection inside one is not counted.
 """
 
 from __future__ import annotations
