@@ -98,3 +98,26 @@ def full_bundle(shared_folder: Path, trained: Path) -> Bundle:
                 )
             )
     return open_bundle(path)
+
+
+@pytest.fixture(scope="session")
+def bccd_bundle(shared_folder: Path, test_data: Path) -> Bundle:
+    """The CPU targets in fp32 and int8 of the committed blood-cell detector, to be read and never written."""
+    pytest.importorskip("litert_torch", reason="the export extra is not installed")
+    from edgedet_calibration.recipe import Recipe
+    from edgedet_export.exporter import ExportRequest, export_bundle
+
+    path = shared_folder / "bccd"
+    with FileLock(f"{path}.lock"):
+        if not path.exists():
+            export_bundle(
+                ExportRequest(
+                    ROOT / "weights" / "bccd_ssdlite320_mobilenetv2.safetensors",
+                    path,
+                    ("onnx", "openvino", "tflite"),
+                    ("fp32", "int8"),
+                    calibration=open_dataset(test_data / "data" / "bccd", split="train+val"),
+                    recipe=Recipe(images=96),
+                )
+            )
+    return open_bundle(path)

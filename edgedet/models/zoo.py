@@ -1,6 +1,6 @@
 """The zoo: detectors by name, as plain data, so that listing them needs no torch.
 
-Parameters and multiply-adds are of the whole detector with 80 classes; a test recounts some of them.
+Parameters and multiply-adds are of the whole detector with 80 classes; tests recount them.
 """
 
 from __future__ import annotations

@@ -120,10 +120,8 @@ def test_a_backbone_that_cannot_serve_is_refused(name: str, reason: str):
         build_detector(small(name))
 
 
-@pytest.mark.parametrize(
-    "name", ["ssdlite256_mobilenetv2_035", "ssdlite320_ghostnet", "ssdlite320_mobilenetv2"]
-)
-def test_the_figures_of_the_zoo_are_counted(name: str):
+@pytest.mark.parametrize("name", list(ZOO))
+def test_every_detector_of_the_zoo_builds_with_the_figures_that_are_stated(name: str):
     detector = build_detector(zoo_config(name, tuple(f"c{i}" for i in range(80)))).eval()
     macs = 0
 
@@ -136,8 +134,8 @@ def test_the_figures_of_the_zoo_are_counted(name: str):
             module.register_forward_hook(count)
     with torch.no_grad():
         detector(torch.zeros(detector.spec().input.tensor.shape))
-    assert round(sum(p.numel() for p in detector.parameters()) / 1e6, 2) == ZOO[name].params_m
-    assert round(macs / 1e6) == ZOO[name].macs_m
+    assert sum(p.numel() for p in detector.parameters()) / 1e6 == pytest.approx(ZOO[name].params_m, rel=0.01)
+    assert macs / 1e6 == pytest.approx(ZOO[name].macs_m, rel=0.01)
 
 
 def test_the_zoo_is_in_order_and_suggests_names():
