@@ -14,8 +14,8 @@ sys.path.insert(0, str(Path(__file__).parent))  # for passing_model
 
 @pytest.fixture
 def spec() -> DetectorSpec:
-    """A spec whose two outputs have the input's shape, so that a model can pass tensors through."""
-    shape = (1, 3, 4, 4)
+    """A spec whose outputs have as many elements as the input, so that a model can pass tensors through."""
+    shape = (1, 12, 4)
     return DetectorSpec(
         name="passing-through",
         input=InputSpec(size_hw=(4, 4)),
@@ -24,7 +24,7 @@ def spec() -> DetectorSpec:
             OutputSpec(name="class_logits", shape=shape, role="class_logits"),
         ),
         decoder=SsdDecoder(
-            priors=SsdPriors(feature_maps_hw=((2, 2),), scales=(0.5, 0.9), aspect_ratios=((2.0,),))
+            priors=SsdPriors(feature_maps_hw=((1, 3),), scales=(0.5, 0.9), aspect_ratios=((2.0,),))
         ),
         labels=("Erythrozyt", "<&'é\">", "白血球"),
     )

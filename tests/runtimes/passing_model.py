@@ -8,6 +8,9 @@ import flatbuffers
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
+INPUT_SHAPE = [1, 3, 4, 4]
+OUTPUT_SHAPE = [1, 12, 4]
+
 _TYPES = {
     "float32": schema.TensorType.FLOAT32,
     "int8": schema.TensorType.INT8,
@@ -20,17 +23,15 @@ def passing_model(
 ) -> bytes:
     """Bytes of the model; input and outputs are quantized where a scale is given."""
 
-    def tensor(name: str) -> Any:
+    def tensor(name: str, shape: list[int]) -> Any:
         quantization = schema.QuantizationParametersT()
         if scale:
             quantization.scale = np.array([scale], np.float32)
             quantization.zeroPoint = np.array([zero_point], np.int64)
-        return schema.TensorT(
-            shape=[1, 3, 4, 4], type=_TYPES[dtype], buffer=0, name=name, quantization=quantization
-        )
+        return schema.TensorT(shape=shape, type=_TYPES[dtype], buffer=0, name=name, quantization=quantization)
 
     def reshape(output: int) -> Any:
-        options = schema.ReshapeOptionsT(newShape=[1, 3, 4, 4])
+        options = schema.ReshapeOptionsT(newShape=OUTPUT_SHAPE)
         return schema.OperatorT(
             opcodeIndex=0,
             inputs=[0],
@@ -45,7 +46,7 @@ def passing_model(
         version=1,
     )
     graph = schema.SubGraphT(
-        tensors=[tensor("t_in"), tensor("t_a"), tensor("t_b")],
+        tensors=[tensor("t_in", INPUT_SHAPE), tensor("t_a", OUTPUT_SHAPE), tensor("t_b", OUTPUT_SHAPE)],
         inputs=[0],
         outputs=[2, 1],  # not in the order of the spec: names decide
         operators=[reshape(1), reshape(2)],
