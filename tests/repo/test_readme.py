@@ -22,8 +22,8 @@ NOT_RUN = {
     "make test": "it would run this test",
 }
 
-# Where TensorRT is missing, export keeps the ONNX and says so with 3. Eight images are too few to hold INT8 to
-# its budget of mAP, which parity then says with 1.
+# Where TensorRT is missing, export keeps the ONNX and says so with 3. Eight images are too few to hold INT8
+# to its budget of mAP, which parity then says with 1.
 EXIT_CODES = {"edgedet export": {0, 3}, "edgedet parity": {0, 1}}
 
 CONFIG = """
