@@ -65,7 +65,7 @@ def run(
             output.line(f"wrote {html}")
         output.json(report.model_dump(mode="json"))
     if not report.passed:
-        notice("edgedet: parity is not given; the table names the first stage that left its budget")
+        notice("edgedet: a budget was exceeded; the table names the first stage that left it")
     if lost_images(dataset) or not report.passed:
         raise typer.Exit(1)
 

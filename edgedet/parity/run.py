@@ -102,7 +102,7 @@ def run_parity(
     return ParityReport(
         detector=spec.name,
         checkpoint_sha256=spec.provenance.checkpoint_sha256,
-        data=" ".join(filter(None, (dataset.format, dataset.root.name, dataset.split))),
+        data=" ".join(dict.fromkeys(filter(None, (dataset.format, dataset.root.name, dataset.split)))),
         data_summary=dataset.summary.record(),
         images=seen,
         boxes=truth.boxes,

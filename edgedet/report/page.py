@@ -116,7 +116,7 @@ def _verdict(total: int, failed: int) -> str:
 
 
 def _summary(parity: ParityReport, timed: dict[tuple[str, str], BenchmarkRow]) -> tuple[str, ...]:
-    images = f"{parity.images} real image{'s' * (parity.images != 1)}"
+    images = f"{parity.images} image{'s' * (parity.images != 1)}"
     lines = [
         f"Compared stage by stage on {images} of {parity.data}, where the float detector finds "
         f"{parity.reference.detections} objects."
