@@ -15,6 +15,7 @@ from edgedet.cli.options import (
 from edgedet.cli.output import JsonOption, lost_images, open_output, percent
 from edgedet.cli.progress import Bars
 from edgedet.data import open_dataset
+from edgedet.errors import DataError
 from edgedet.evaluate import evaluate
 from edgedet.pipeline import load
 
@@ -37,6 +38,13 @@ def run(
     with open_output(json) as output, load(model, runtime, precision, threads) as pipeline:
         with Bars() as bars:
             report = evaluate(pipeline, dataset, bars)
+        if not report.boxes:
+            raise DataError(
+                "there is nothing to measure precision against",
+                got=f"no boxes in {dataset.root} ({dataset.summary})",
+                expected="images with boxes, as COCO json, Pascal VOC or YOLO",
+                fix="point --data at labelled images; `edgedet detect` and `edgedet parity` need no boxes",
+            )
         output.line(f"{pipeline.runtime.name} {pipeline.spec.precision} on {dataset.summary}")
         output.line()
         output.table(

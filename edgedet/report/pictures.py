@@ -57,7 +57,7 @@ def comparison_pictures(report: ParityReport, dataset: Dataset, limit: int = 8) 
             image = dataset[places[worst.image_id]].image_bgr
         except DataError:
             continue
-        pictures.append(_picture(row, worst, image, dataset.labels))
+        pictures.append(_picture(row, worst, image, [c.label for c in row.classes]))
     return tuple(pictures)
 
 
