@@ -9,7 +9,7 @@ from typing import Any
 
 import cv2
 import pytest
-from command import Command, Result
+from command import Command, Result, check_refusal
 
 from edgedet.bundle import open_bundle
 from edgedet.data.synthetic import SyntheticDataset
@@ -162,3 +162,9 @@ def test_evaluating_on_nothing_is_refused(edgedet: Command, bundle: Path, data: 
         assert result.code == 2
         assert "there is nothing to" in result.stderr
         assert "image that cannot be used" in result.stderr
+
+
+def test_evaluate_refuses_images_without_boxes(edgedet: Command, bundle: Path, data: Path) -> None:
+    (data / "instances.json").unlink()
+    result = edgedet("evaluate", bundle, "--data", data, "--runtime", "ort")
+    check_refusal(result, 2, "nothing to measure precision against", "edgedet detect")
