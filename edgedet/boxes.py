@@ -44,6 +44,14 @@ def iou(a_xyxy: Floats, b_xyxy: Floats) -> Floats:
     return np.asarray(overlap)
 
 
+def paired_iou(a_xyxy: Floats, b_xyxy: Floats) -> Floats:
+    """Intersection over union of each box of `a` with the box of `b` in the same place, `[len(a)]`."""
+    sides = np.minimum(a_xyxy[:, 2:], b_xyxy[:, 2:]) - np.maximum(a_xyxy[:, :2], b_xyxy[:, :2])
+    overlap = sides.clip(0).prod(axis=1)
+    union = area(a_xyxy) + area(b_xyxy) - overlap
+    return np.asarray(overlap / np.maximum(union, _SMALLEST_UNION))
+
+
 def clip(boxes_xyxy: Floats, size_hw: tuple[int, int]) -> Floats:
     """Boxes clipped to an image of `size_hw`."""
     height, width = size_hw

@@ -15,9 +15,10 @@ from typing import Literal
 
 from pydantic import Field, ValidationError
 
+from edgedet.embedded import plan_sidecar
 from edgedet.errors import BundleError, UsageError
 from edgedet.files import inside, sha256_of
-from edgedet.spec import SCHEMA_VERSION, DetectorSpec, Precision, QuantizationSpec, Value
+from edgedet.spec import SCHEMA_VERSION, DetectorSpec, Precision, QuantizationSpec, Value, first_problem
 
 MANIFEST = "bundle.json"
 
@@ -29,6 +30,13 @@ RUNTIME_OF_SUFFIX = {
     ".tflite": "tflite",
     ".xml": "openvino",
 }
+
+
+def companions(path: Path) -> tuple[Path, ...]:
+    """The files that a runtime reads, where they exist, when it opens this one."""
+    if path.suffix == ".xml":
+        return (path.with_suffix(".bin"),)
+    return (plan_sidecar(path),) if path.suffix == ".engine" else ()
 
 
 class FileEntry(Value):
@@ -111,10 +119,24 @@ class Bundle:
         )
 
     def path_of(self, artifact: Artifact) -> Path:
-        """The file that the artifact's runtime opens, after every one of its files was found whole."""
+        """The file that the artifact's runtime opens, after every one of its files was found whole.
+
+        Raises:
+            BundleError: One is missing or changed, or the runtime would read one that is not listed.
+        """
         for entry in artifact.files:
             self.check(entry)
-        return inside(self.root, artifact.files[0].path)
+        path = inside(self.root, artifact.files[0].path)
+        listed = {inside(self.root, entry.path) for entry in artifact.files}
+        for companion in companions(path):
+            if companion.exists() and companion not in listed:
+                raise BundleError(
+                    f"{self.root} holds a file that is not of it",
+                    got=f"{companion.name}, which is read with {path.name} and is not in {MANIFEST}",
+                    expected="no file beside an artifact that was not exported with it",
+                    fix="remove it, or export again",
+                )
+        return path
 
     def check(self, entry: FileEntry) -> Path:
         """The path of a file of this bundle.
@@ -164,16 +186,16 @@ def open_bundle(path: Path | str) -> Bundle:
             if root.is_dir()
             else "no such path",
             expected=f"a folder with {MANIFEST}",
-            fix="make one with `edgedet export CHECKPOINT --output BUNDLE`",
+            fix=f"give {root.parent}, the bundle that this folder is in"
+            if (root.parent / MANIFEST).is_file()
+            else "make one with `edgedet export CHECKPOINT --output BUNDLE`",
         )
     try:
         return Bundle(root, Manifest.model_validate_json(manifest.read_bytes()))
     except ValidationError as exc:
-        first = exc.errors()[0]
-        where = ".".join(str(part) for part in first["loc"]) or "the document"
         raise BundleError(
             f"cannot read {manifest}",
-            got=f"{where}: {first['msg']}",
+            got=first_problem(exc),
             expected=f"a manifest of schema version {SCHEMA_VERSION}",
             fix="export again with this version of edgedet",
         ) from exc

@@ -79,6 +79,13 @@ def preprocess(image_bgr: Image, spec: InputSpec, out: Floats | None = None) -> 
         DataError: The image is not uint8 `[h, w, 3]` with at least one pixel.
         TensorError: `out` is of another shape or dtype.
     """
+    if not isinstance(image_bgr, np.ndarray):
+        raise DataError(
+            "cannot preprocess this",
+            got=type(image_bgr).__name__,
+            expected="an array, uint8 [height, width, 3]",
+            fix="cv2.imread gives None for a file that it cannot read; edgedet.data.read_image says why",
+        )
     if image_bgr.dtype != np.uint8 or image_bgr.ndim != 3 or image_bgr.shape[2] != 3 or not image_bgr.size:
         raise DataError(
             "cannot preprocess this array",

@@ -7,8 +7,9 @@ here and a line in a test fixture.
 from __future__ import annotations
 
 import importlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 from typing import Any
 
 from edgedet.errors import MissingExtraError, UsageError
@@ -22,11 +23,13 @@ class Entry:
         target: `module:attribute`.
         extra: The extra of this distribution that installs what it imports, or "".
         summary: One line for listings.
+        known_as: What people may call it instead; an error then names it.
     """
 
     target: str
     extra: str
     summary: str
+    known_as: tuple[str, ...] = ()
 
 
 class Table:
@@ -49,13 +52,22 @@ class Table:
             UsageError: There is none.
         """
         if name not in self._entries:
-            raise UsageError(
-                f"there is no {self.kind} of that name",
-                got=repr(name),
-                expected="one of " + ", ".join(self._entries),
-                fix=f"use one of the listed {self.kind} names",
-            )
+            raise self.unknown([name])
         return self._entries[name]
+
+    def unknown(self, names: Sequence[str]) -> UsageError:
+        """The error for names that are not in the table; it says which were probably meant."""
+        meant = dict.fromkeys(near for name in names if (near := self._nearest(name)))
+        return UsageError(
+            f"there is no {self.kind} of that name",
+            got=", ".join(map(repr, names)) or "an empty list",
+            expected="names among " + ", ".join(self._entries),
+            fix=f"did you mean {', '.join(meant)}?" if meant else f"use the listed {self.kind} names",
+        )
+
+    def _nearest(self, name: str) -> str | None:
+        words = {word: key for key, entry in self._entries.items() for word in (key, *entry.known_as)}
+        return next((words[word] for word in get_close_matches(name.lower(), words, n=1)), None)
 
     def load(self, name: str) -> Any:
         """Import what the name stands for.
@@ -85,23 +97,47 @@ def missing_extra(what: str, exc: ModuleNotFoundError, extra: str) -> MissingExt
 RUNTIMES = Table(
     "runtime",
     {
-        "eager": Entry("edgedet_runtimes.eager:EagerRuntime", "torch", "PyTorch, the reference"),
-        "openvino": Entry("edgedet_runtimes.ov:OpenVinoRuntime", "openvino", "OpenVINO"),
-        "ort": Entry("edgedet_runtimes.ort:OnnxRuntime", "onnx", "ONNX Runtime"),
-        "tensorrt": Entry("edgedet_runtimes.trt:TensorRtRuntime", "tensorrt", "TensorRT engines"),
-        "tflite": Entry("edgedet_runtimes.tflite:TfliteRuntime", "tflite", "LiteRT, formerly TFLite"),
+        "eager": Entry(
+            "edgedet_runtimes.eager:EagerRuntime", "torch", "PyTorch, the reference", ("pytorch", "torch")
+        ),
+        "openvino": Entry("edgedet_runtimes.ov:OpenVinoRuntime", "openvino", "OpenVINO", ("ov",)),
+        "ort": Entry(
+            "edgedet_runtimes.ort:OnnxRuntime",
+            "onnx",
+            "ONNX Runtime",
+            ("onnx", "onnxruntime", "onnx-runtime"),
+        ),
+        "tensorrt": Entry(
+            "edgedet_runtimes.trt:TensorRtRuntime", "tensorrt", "TensorRT engines", ("trt", "engine")
+        ),
+        "tflite": Entry(
+            "edgedet_runtimes.tflite:TfliteRuntime",
+            "tflite",
+            "LiteRT, formerly TFLite",
+            ("litert", "tf-lite"),
+        ),
     },
 )
 
 TARGETS = Table(
     "target",
     {
-        "onnx": Entry("edgedet_export.onnx_target:OnnxTarget", "export", "ONNX, for ONNX Runtime"),
-        "openvino": Entry("edgedet_export.openvino_target:OpenVinoTarget", "export", "OpenVINO IR"),
-        "tensorrt": Entry(
-            "edgedet_export.tensorrt_target:TensorRtTarget", "export", "strongly typed ONNX, engine"
+        "onnx": Entry(
+            "edgedet_export.onnx_target:OnnxTarget",
+            "export",
+            "ONNX, for ONNX Runtime",
+            ("ort", "onnxruntime"),
         ),
-        "tflite": Entry("edgedet_export.tflite_target:TfliteTarget", "export", "TFLite flatbuffer"),
+        "openvino": Entry("edgedet_export.openvino_target:OpenVinoTarget", "export", "OpenVINO IR", ("ov",)),
+        "tensorrt": Entry(
+            "edgedet_export.tensorrt_target:TensorRtTarget",
+            "export",
+            "strongly typed ONNX, engine",
+            ("trt", "engine"),
+        ),
+        "tflite": Entry(
+            "edgedet_export.tflite_target:TfliteTarget", "export", "TFLite flatbuffer", ("litert", "tf-lite")
+        ),
     },
 )
 
@@ -134,8 +170,8 @@ HEADS = Table(
     {"ssdlite": Entry("edgedet.models.ssdlite:SsdLiteHead", "torch", "SSDLite (MobileNetV2, section 6.2)")},
 )
 
-# The fake-quantized torch module of an encoding: what an INT8 artifact is compared with.
+# The fake-quantized torch modules of a bundle: what its INT8 artifacts are compared with.
 REFERENCES = Table(
     "reference",
-    {"int8": Entry("edgedet_calibration.reference:load_reference", "export", "fake-quantized torch module")},
+    {"int8": Entry("edgedet_calibration.reference:References", "export", "fake-quantized torch modules")},
 )

@@ -32,6 +32,12 @@ class Value(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
+def first_problem(exc: ValidationError) -> str:
+    """Where the first thing that does not validate is, and what is wrong with it."""
+    first = exc.errors()[0]
+    return f"{'.'.join(map(str, first['loc'])) or 'the document'}: {first['msg']}"
+
+
 class TensorSpec(Value):
     """One named tensor; `shape` is fixed and holds the batch in front."""
 
@@ -188,11 +194,9 @@ class DetectorSpec(Value):
         try:
             return DetectorSpec.model_validate_json(text)
         except ValidationError as exc:
-            first = exc.errors()[0]
-            where = ".".join(str(part) for part in first["loc"]) or "the document"
             raise BundleError(
                 f"cannot read the detector spec in {source}",
-                got=f"{where}: {first['msg']}",
+                got=first_problem(exc),
                 expected=f"a spec of schema version {SCHEMA_VERSION}",
                 fix="export the detector again with this version of edgedet",
             ) from exc

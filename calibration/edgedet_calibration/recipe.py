@@ -12,7 +12,7 @@ from typing import Annotated, Literal
 from pydantic import Field, ValidationError
 
 from edgedet.errors import ConfigError
-from edgedet.spec import Value
+from edgedet.spec import Value, first_problem
 
 
 class Recipe(Value):
@@ -78,10 +78,9 @@ class Recipe(Value):
                 fix="check the path and the syntax",
             ) from exc
         except ValidationError as exc:
-            first = exc.errors()[0]
             raise ConfigError(
                 f"the recipe {path} does not validate",
-                got=f"{'.'.join(map(str, first['loc']))}: {first['msg']}",
+                got=first_problem(exc),
                 expected="keys " + ", ".join(Recipe.model_fields),
                 fix="correct that key",
             ) from exc

@@ -14,22 +14,38 @@ from edgedet.errors import BundleError
 from edgedet.files import sha256_of
 from edgedet.models.capture import capture
 from edgedet.models.checkpoint import load_checkpoint
-from edgedet.spec import QuantizationSpec, TensorSpec
+from edgedet.spec import DetectorSpec, QuantizationSpec, TensorSpec
 from edgedet_calibration.encodings import ENCODINGS
 from edgedet_calibration.quantize import quantize
 from edgedet_calibration.recipe import Recipe
 from edgedet_calibration.stats import Stats
 
 
-class Reference:
-    """A fake-quantized graph with the interface of a runtime."""
+class References:
+    """The references of a bundle's INT8 artifacts; the detector is captured once for all.
 
-    name = "reference"
+    Args:
+        bundle: Must hold the float detector, `calibration.json` and `recipe.toml`.
 
-    def __init__(self, bundle: Bundle, artifact: Artifact) -> None:
-        self.spec = bundle.spec_of(artifact)
-        self.inputs: tuple[TensorSpec, ...] = (self.spec.input.tensor,)
-        self.outputs: tuple[TensorSpec, ...] = self.spec.outputs
+    Raises:
+        BundleError: It does not, or they cannot be read.
+    """
+
+    def __init__(self, bundle: Bundle) -> None:
+        self._bundle = bundle
+        detector = load_checkpoint(bundle.path_of(bundle.artifact("eager", "fp32")))
+        self._captured = capture(detector, bundle.spec)
+        stats_path, recipe_path = (_file(bundle, name) for name in ("calibration.json", "recipe.toml"))
+        self._stats = Stats.from_json(stats_path.read_bytes(), source=str(stats_path))
+        self._stats_sha256 = sha256_of(stats_path)
+        self._recipe = Recipe.load(recipe_path)
+
+    def open(self, artifact: Artifact) -> Reference:
+        """The reference of one artifact.
+
+        Raises:
+            BundleError: Its encoding is not known, or it was not made with this calibration and recipe.
+        """
         quantization = artifact.quantization
         if quantization is None or quantization.encoding not in ENCODINGS:
             raise BundleError(
@@ -38,13 +54,22 @@ class Reference:
                 expected=", ".join(ENCODINGS),
                 fix="export again with this version of edgedet",
             )
-        detector = load_checkpoint(bundle.path_of(bundle.artifact("eager", "fp32")))
-        stats_path, recipe_path = (_file(bundle, name) for name in ("calibration.json", "recipe.toml"))
-        stats = Stats.from_json(stats_path.read_bytes(), source=str(stats_path))
-        recipe = Recipe.load(recipe_path)
-        _check_same(quantization, sha256_of(stats_path), recipe)
-        captured = capture(detector, bundle.spec)
-        self._graph_module = quantize(captured, stats, recipe, ENCODINGS[quantization.encoding])
+        _check_same(quantization, self._stats_sha256, self._recipe)
+        encoding = ENCODINGS[quantization.encoding]
+        graph_module = quantize(self._captured, self._stats, self._recipe, encoding)
+        return Reference(self._bundle.spec_of(artifact), graph_module)
+
+
+class Reference:
+    """A fake-quantized graph with the interface of a runtime."""
+
+    name = "reference"
+
+    def __init__(self, spec: DetectorSpec, graph_module: torch.fx.GraphModule) -> None:
+        self.spec = spec
+        self.inputs: tuple[TensorSpec, ...] = (spec.input.tensor,)
+        self.outputs: tuple[TensorSpec, ...] = spec.outputs
+        self._graph_module = graph_module
 
     def run(self, feeds: Mapping[str, Floats]) -> dict[str, Floats]:
         """Outputs by name, in float arithmetic on quantized values."""
@@ -71,15 +96,6 @@ def _check_same(quantization: QuantizationSpec, stats_sha256: str, recipe: Recip
             expected=", ".join(str(b) for a, b in zip(found, written, strict=True) if a != b),
             fix="export again with INT8",
         )
-
-
-def load_reference(bundle: Bundle, artifact: Artifact) -> Reference:
-    """The reference of an INT8 artifact.
-
-    Raises:
-        BundleError: The bundle lacks its calibration, or it is of another detector.
-    """
-    return Reference(bundle, artifact)
 
 
 def _file(bundle: Bundle, name: str) -> Path:

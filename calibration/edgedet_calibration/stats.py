@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from pydantic import Field, ValidationError
 
 from edgedet.errors import BundleError
-from edgedet.spec import SCHEMA_VERSION, InputSpec, Value
+from edgedet.spec import SCHEMA_VERSION, InputSpec, Value, first_problem
 
 BINS = 4096
 _SMALLEST_EXPONENT = -20
@@ -153,7 +153,7 @@ class Stats(Value):
         except ValidationError as exc:
             raise BundleError(
                 f"cannot read the calibration in {source}",
-                got=exc.errors()[0]["msg"],
+                got=first_problem(exc),
                 expected=f"calibration of schema version {SCHEMA_VERSION}",
                 fix="calibrate again: export with --calibration DIR",
             ) from exc

@@ -18,7 +18,7 @@ from edgedet.bench.report import BenchmarkReport
 from edgedet.bench.rows import Measured, benchmark_rows, warnings_of
 from edgedet.bench.stopwatch import Times
 from edgedet.bench.workers import Order, Worker
-from edgedet.bundle import MANIFEST, RUNTIME_OF_SUFFIX, open_bundle
+from edgedet.bundle import MANIFEST, RUNTIME_OF_SUFFIX, companions, open_bundle
 from edgedet.data import open_dataset
 from edgedet.data.dataset import Dataset, nothing_to
 from edgedet.environment import read_environment
@@ -148,8 +148,7 @@ def _lone(
             expected=f"{name} {spec.precision}",
             fix="leave those options out, or give the bundle that has what they name",
         )
-    weights = path.with_suffix(".bin") if path.suffix == ".xml" else None
-    size = path.stat().st_size + (weights.stat().st_size if weights and weights.is_file() else 0)
+    size = sum(file.stat().st_size for file in (path, *companions(path)) if file.is_file())
     return spec, _Contender(path, name, spec.precision, size)
 
 

@@ -1,15 +1,18 @@
 """The command line: one file per command, and one place where errors become messages and exit codes.
 
 Exit codes: 0 done; 1 a check failed; 2 bad usage or input; 3 a missing extra or device; 4 a fault of edgedet
-or of a library under it; 130 interrupted; 141 the reader of standard output went away. Nothing here imports a
-framework at the top of a file, so that `edgedet --help` does not load one.
+or of a library under it; 130 interrupted; 141 the reader of standard output went away; 143 terminated.
+Nothing here imports a framework at the top of a file, so that `edgedet --help` does not load one.
 """
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
+import signal
 import sys
+import threading
 import traceback
 import warnings
 from collections.abc import Sequence
@@ -35,8 +38,12 @@ from edgedet.cli.output import print_error
 from edgedet.errors import EdgedetError, InternalError, UsageError, UserError
 from edgedet.registry import missing_extra
 
-_INTERRUPTED = 130
+_INTERRUPTED = 130  # 128 + SIGINT
+_TERMINATED = 143  # 128 + SIGTERM
 _BROKEN_PIPE = 141  # 128 + SIGPIPE, as shells report a process that wrote to a closed pipe
+
+# These come without the name of a file when it is open already.
+_DISK_PROBLEMS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS)
 
 # What typer raises for a command line that it cannot parse. Some versions bring click with them and others
 # import it, so the class is taken from one that typer exports.
@@ -88,12 +95,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # Warnings of the frameworks: a user of the command line cannot act on them.
         warnings.simplefilter("ignore")
         logging.getLogger("torch.utils._pytree").setLevel(logging.ERROR)
+    _end_on_sigterm()
     try:
         code = app(words or ["--help"], prog_name="edgedet", standalone_mode=False)
         sys.stdout.flush()
     except (SystemExit, BrokenPipeError):  # typer and rich turn a closed pipe into SystemExit
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return _BROKEN_PIPE
+    except _Terminated:
+        code = _TERMINATED
     except (KeyboardInterrupt, typer.Abort):
         code = _INTERRUPTED
     except Exception as exc:
@@ -102,9 +112,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
         error = _explained(exc)
         print_error(error)
         return error.exit_code
-    if code == _INTERRUPTED:
-        print("edgedet: interrupted", file=sys.stderr)
+    if code in (_INTERRUPTED, _TERMINATED):
+        print("edgedet: interrupted" if code == _INTERRUPTED else "edgedet: terminated", file=sys.stderr)
     return code or 0
+
+
+class _Terminated(BaseException):
+    """SIGTERM, as an exception: what is half made is removed on the way out, as when Ctrl-C is pressed."""
+
+
+def _end_on_sigterm() -> None:
+    def end(*_: object) -> None:
+        raise _Terminated
+
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, end)
 
 
 def _explained(exc: Exception) -> EdgedetError:
@@ -117,9 +139,9 @@ def _explained(exc: Exception) -> EdgedetError:
         package = (exc.name or "").partition(".")[0]
         if package in EXTRA_OF_PACKAGE:
             return missing_extra("this command", exc, EXTRA_OF_PACKAGE[package])
-    if isinstance(exc, OSError) and exc.filename is not None:
+    if isinstance(exc, OSError) and (exc.filename is not None or exc.errno in _DISK_PROBLEMS):
         return UserError(
-            f"cannot use {exc.filename}",
+            f"cannot use {exc.filename or 'the disk'}",
             got=exc.strerror or type(exc).__name__,
             expected="a path that this command can read or write",
             fix="check the path, its permissions and the space on the disk",

@@ -13,16 +13,18 @@ from typing import Annotated, Any
 
 import typer
 
-from edgedet.bench import BenchmarkReport, run_benchmark
+from edgedet.bench import BenchmarkReport, BenchmarkRow, run_benchmark
 from edgedet.bundle import open_bundle
 from edgedet.cli import export
+from edgedet.cli.benchmark import SPEEDUP_NOTE, speed_cells
 from edgedet.cli.detect import Pictures
 from edgedet.cli.extras import needs_extra
-from edgedet.cli.output import JsonOption, Output, megabytes, open_output, percent
+from edgedet.cli.output import JsonOption, Output, open_output, percent
+from edgedet.cli.parity import COLUMNS, cells, verdict
 from edgedet.cli.progress import Bars
 from edgedet.data import open_dataset
 from edgedet.errors import CheckpointError
-from edgedet.parity import ParityReport, run_parity
+from edgedet.parity import ParityReport, ParityRow, run_parity
 from edgedet.pipeline import load
 from edgedet.progress import Track
 from edgedet.report import comparison_pictures, write_report
@@ -60,8 +62,7 @@ def run(
         write_report(output_path / "report.html", spec, parity, benchmark, pictures)
         parity.save(output_path / "parity.json")
         benchmark.save(output_path / "benchmark.json")
-        rows = _rows(parity, benchmark)
-        _show(rows, parity, output)
+        _show(parity, benchmark, output)
         output.line()
         for name, what in (
             ("report.html", "the report"),
@@ -70,6 +71,7 @@ def run(
         ):
             output.line(f"{what}: {output_path / name}")
         output.line(f"{time.monotonic() - began:.0f} seconds")
+        rows = [_record(row, speed) for row, speed in _joined(parity, benchmark)]
         output.json({"rows": rows, "passed": parity.passed, "folder": str(output_path)})
     if not parity.passed:
         raise typer.Exit(1)
@@ -118,58 +120,37 @@ def _draw(folder: Path) -> None:
             pictures.write(image.path, image.image_bgr, pipeline(image.image_bgr))
 
 
-def _rows(parity: ParityReport, benchmark: BenchmarkReport) -> list[dict[str, Any]]:
-    """Parity and speed of each artifact, joined."""
+def _joined(parity: ParityReport, benchmark: BenchmarkReport) -> list[tuple[ParityRow, BenchmarkRow | None]]:
     speed = {(row.runtime, row.precision): row for row in benchmark.rows}
-    rows = []
-    for row in parity.rows:
-        measured = speed.get((row.runtime, row.precision))
-        rows.append(
-            {
-                "runtime": row.runtime,
-                "precision": row.precision,
-                "model_bytes": row.model_bytes,
-                "map": row.map,
-                "map_delta": row.map_delta,
-                "matched_fraction": row.matched_fraction,
-                "max_box_px": row.max_box_px,
-                "max_score_delta": row.max_score_delta,
-                "total_ms_p50": measured.total_ms.p50 if measured else None,
-                "speedup_vs_fp32": measured.speedup_vs_fp32 if measured else None,
-                "passed": row.passed,
-                "first_stage_over_budget": row.first_stage_over_budget,
-            }
-        )
-    return rows
+    return [(row, speed.get((row.runtime, row.precision))) for row in parity.rows]
 
 
-def _show(rows: list[dict[str, Any]], parity: ParityReport, output: Output) -> None:
+def _record(row: ParityRow, speed: BenchmarkRow | None) -> dict[str, Any]:
+    """Parity and speed of one artifact."""
+    shown = {"runtime", "precision", "model_bytes", "map", "map_delta", "matched_fraction", "max_score_delta"}
+    shown |= {"max_box_px", "output_snr_db", "passed", "first_stage_over_budget"}
+    return {
+        **row.model_dump(mode="json", include=shown),
+        "total_ms_p50": speed.total_ms.p50 if speed else None,
+        "speedup_vs_fp32": speed.speedup_vs_fp32 if speed else None,
+    }
+
+
+def _show(parity: ParityReport, benchmark: BenchmarkReport, output: Output) -> None:
     reference = parity.reference
     output.line(
         f"{parity.images} test images, {parity.boxes} boxes; PyTorch float: mAP {percent(reference.map)}, "
         f"{reference.detections} objects"
     )
     output.line()
-    columns = ("runtime", "precision", "MB", "mAP", "ΔmAP", "matched %", "Δbox px", "Δscore", "ms", "x fp32")
     output.table(
-        (*columns, "passed"),
+        (*COLUMNS, "p50 ms", "x fp32", "passed"),
         [
-            (
-                row["runtime"],
-                row["precision"],
-                megabytes(row["model_bytes"]),
-                percent(row["map"]),
-                None if row["map_delta"] is None else f"{100 * row['map_delta']:+.2f}",
-                percent(row["matched_fraction"]),
-                f"{row['max_box_px']:.2f}",
-                f"{row['max_score_delta']:.4f}",
-                None if row["total_ms_p50"] is None else f"{row['total_ms_p50']:.2f}",
-                None if row["speedup_vs_fp32"] is None else f"{row['speedup_vs_fp32']:.2f}",
-                "yes" if row["passed"] else f"no: {row['first_stage_over_budget']}",
-            )
-            for row in rows
+            (*cells(row), *(speed_cells(speed) if speed else (None, None)), verdict(row))
+            for row, speed in _joined(parity, benchmark)
         ],
     )
+    output.line(SPEEDUP_NOTE)
     for row in parity.rows:
         for reason in row.reasons:
             output.line(f"{row.runtime} {row.precision}: {reason}")

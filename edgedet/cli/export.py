@@ -77,7 +77,7 @@ def run(
         show(report, output)
         output.line(f"\nwrote {report.bundle}")
         output.json(report.model_dump(mode="json"))
-    if any(row.status == "missing" for row in report.rows):
+    if any(row.status == "not built" for row in report.rows):
         notice("edgedet: not everything could be made here; the table says what is missing and how to get it")
         raise typer.Exit(3)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,7 @@ from edgedet.bundle import MANIFEST, Artifact, Bundle, FileEntry, Manifest, open
 from edgedet.cli.options import ModelArgument
 from edgedet.cli.output import JsonOption, Output, open_output
 from edgedet.errors import BundleError
+from edgedet.files import inside
 from edgedet.pipeline import load
 from edgedet.spec import DetectorSpec
 
@@ -41,7 +42,7 @@ def _inspect_bundle(bundle: Bundle, output: Output) -> None:
     _show_spec(bundle.spec, output)
     output.line()
     output.table(
-        ("target", "precision", "runtime", "file", "bytes", "sha256", "whole", "quantization", "note"),
+        ("target", "precision", "runtime", "file", "bytes", "sha256", "state", "quantization", "note"),
         [
             (
                 artifact.target,
@@ -50,7 +51,7 @@ def _inspect_bundle(bundle: Bundle, output: Output) -> None:
                 artifact.files[0].path,
                 artifact.bytes,
                 artifact.files[0].sha256[:12],
-                _yes_if(_is_whole(artifact.files, damage)),
+                _state(bundle, artifact.files, damage),
                 _quantization(artifact),
                 artifact.note,
             )
@@ -60,8 +61,8 @@ def _inspect_bundle(bundle: Bundle, output: Output) -> None:
     if manifest.files:
         output.line()
         output.table(
-            ("made with file", "bytes", "sha256", "whole"),
-            [(e.path, e.bytes, e.sha256[:12], _yes_if(damage[e] is None)) for e in manifest.files],
+            ("made with file", "bytes", "sha256", "state"),
+            [(e.path, e.bytes, e.sha256[:12], _state(bundle, [e], damage)) for e in manifest.files],
         )
     for title, table in (("provenance", _provenance(bundle)), ("made with", manifest.tools)):
         if table:
@@ -73,9 +74,20 @@ def _inspect_bundle(bundle: Bundle, output: Output) -> None:
     for entry, shown in zip(manifest.files, values["files"], strict=True):
         shown["whole"] = damage[entry] is None
     output.json({"path": str(bundle.root), **values})
-    for error in damage.values():
-        if error is not None:
-            raise error
+    faults = {entry: error for entry, error in damage.items() if error is not None}
+    if faults:
+        raise _all_of(bundle, faults)
+
+
+def _all_of(bundle: Bundle, faults: Mapping[FileEntry, BundleError]) -> BundleError:
+    if len(faults) == 1:
+        return next(iter(faults.values()))
+    return BundleError(
+        f"{len(faults)} files of {bundle.root} are not what was exported",
+        got=", ".join(f"{entry.path} {_state(bundle, [entry], faults)}" for entry in faults),
+        expected="every file with the sha256 that bundle.json lists",
+        fix="copy the whole folder again, or export again",
+    )
 
 
 def _entries(manifest: Manifest) -> Iterator[FileEntry]:
@@ -89,8 +101,13 @@ def _is_whole(entries: Iterable[FileEntry], damage: Mapping[FileEntry, BundleErr
     return all(damage[entry] is None for entry in entries)
 
 
-def _yes_if(whole: bool) -> str:
-    return "yes" if whole else "no"
+def _state(
+    bundle: Bundle, entries: Sequence[FileEntry], damage: Mapping[FileEntry, BundleError | None]
+) -> str:
+    """What became of the files: "whole", "changed" or "missing"."""
+    if _is_whole(entries, damage):
+        return "whole"
+    return "changed" if all(inside(bundle.root, entry.path).is_file() for entry in entries) else "missing"
 
 
 def _damage(bundle: Bundle, entry: FileEntry) -> BundleError | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated
 
@@ -40,7 +39,7 @@ RuntimesOption = Annotated[
 ]
 PrecisionOption = Annotated[
     str | None,
-    typer.Option("--precision", help="fp32, fp16 or int8; the first that the bundle has if not given."),
+    typer.Option("--precision", help="fp32 or int8; the first that the bundle has if not given."),
 ]
 PrecisionsOption = Annotated[
     str | None,
@@ -60,7 +59,7 @@ def runtimes_from(text: str | None) -> tuple[str, ...] | None:
     Raises:
         UsageError: One of them does not exist.
     """
-    return None if text is None else _names(text, registry.RUNTIMES, "runtime")
+    return None if text is None else _registered(text, registry.RUNTIMES)
 
 
 def targets_from(text: str) -> tuple[str, ...]:
@@ -69,7 +68,7 @@ def targets_from(text: str) -> tuple[str, ...]:
     Raises:
         UsageError: One of them does not exist.
     """
-    return _names(text, registry.TARGETS, "target")
+    return _registered(text, registry.TARGETS)
 
 
 def precisions_from(text: str | None) -> tuple[Precision, ...] | None:
@@ -80,7 +79,15 @@ def precisions_from(text: str | None) -> tuple[Precision, ...] | None:
     """
     if text is None:
         return None
-    names = _names(text, PRECISIONS, "precision")
+    names = _split(text)
+    unknown = [name for name in names if name not in PRECISIONS]
+    if unknown or not names:
+        raise UsageError(
+            "there is no precision of that name",
+            got=", ".join(map(repr, unknown)) or "an empty list",
+            expected="names among " + ", ".join(PRECISIONS) + ", separated by commas",
+            fix="use the listed names",
+        )
     return tuple(precision for precision in PRECISIONS if precision in names)
 
 
@@ -101,15 +108,13 @@ def numbers_from(text: str, option: str) -> tuple[int, ...]:
     return tuple(dict.fromkeys(map(int, parts)))
 
 
-def _names(text: str, allowed: Iterable[str], kind: str) -> tuple[str, ...]:
-    legal = tuple(allowed)
-    names = tuple(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
-    unknown = [name for name in names if name not in legal]
+def _registered(text: str, table: registry.Table) -> tuple[str, ...]:
+    names = _split(text)
+    unknown = [name for name in names if name not in table]
     if unknown or not names:
-        raise UsageError(
-            f"there is no {kind} of that name",
-            got=", ".join(map(repr, unknown)) or "an empty list",
-            expected="names among " + ", ".join(legal) + ", separated by commas",
-            fix=f"use the listed {kind} names",
-        )
+        raise table.unknown(unknown)
     return names
+
+
+def _split(text: str) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))

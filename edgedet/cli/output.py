@@ -89,19 +89,24 @@ def open_output(json_target: str | None) -> Iterator[Output]:
     Raises:
         UsageError: `--json` names something that is not a file that can be written.
     """
-    if json_target not in (None, "-") and Path(json_target).is_dir():
-        raise UsageError(
-            "cannot write the JSON",
-            got=f"the folder {json_target}",
-            expected="a file or -",
-            fix="name a file",
-        )
+    if json_target is not None and json_target != "-":
+        _check_writable(Path(json_target))
     if json_target != "-":
         width = None if sys.stdout.isatty() else _WIDTH_WITHOUT_TERMINAL
         yield Output(Console(width=width), json_target)
         return
     with _standard_output_set_aside() as stream:
         yield Output(Console(file=stream, quiet=True), json_target)
+
+
+def _check_writable(path: Path) -> None:
+    if path.is_dir() or not path.parent.is_dir():
+        raise UsageError(
+            "cannot write the JSON",
+            got=f"the folder {path}" if path.is_dir() else f"{path}, whose folder does not exist",
+            expected="a file in a folder that exists, or -",
+            fix="name a file" if path.is_dir() else f"make the folder {path.parent} first",
+        )
 
 
 @contextlib.contextmanager

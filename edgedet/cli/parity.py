@@ -24,6 +24,8 @@ from edgedet.data import open_dataset
 from edgedet.parity import ParityReport, ParityRow, load_budgets, run_parity
 from edgedet.report import comparison_pictures, write_report
 
+COLUMNS = ("runtime", "precision", "MB", "mAP", "ΔmAP", "matched %", "Δscore", "Δbox px", "SNR dB")
+
 
 def run(
     bundle: BundleArgument,
@@ -79,27 +81,36 @@ def show(report: ParityReport, output: Output) -> None:
         f"mAP {percent(reference.map) or 'not measured'}"
     )
     output.line()
-    output.table(
-        ("runtime", "precision", "MB", "mAP", "ΔmAP", "matched %", "Δscore", "Δbox px", "SNR dB", "passed"),
-        [_cells(row) for row in report.rows],
-    )
+    output.table((*COLUMNS, "passed"), [(*cells(row), verdict(row)) for row in report.rows])
     for row in report.rows:
         for reason in row.reasons:
             output.line(f"{row.runtime} {row.precision}: {reason}")
+    show_notes(report, output)
+
+
+def show_notes(report: ParityReport, output: Output) -> None:
+    """Print what was not compared, and what a reader should know before believing the verdict."""
     for skipped in report.skipped:
         output.line(f"{skipped.runtime} {skipped.precision} was not compared: {skipped.reason}")
+    for warning in report.warnings:
+        output.line(f"note: {warning}")
 
 
-def _cells(row: ParityRow) -> tuple[object, ...]:
+def cells(row: ParityRow) -> tuple[object, ...]:
+    """What is printed of an artifact under `COLUMNS`."""
     return (
         row.runtime,
         row.precision,
         megabytes(row.model_bytes),
         percent(row.map),
         None if row.map_delta is None else f"{100 * row.map_delta:+.2f}",
-        percent(row.matched_fraction),
+        f"{row.matched_percent:.2f}",
         f"{row.max_score_delta:.4f}",
         f"{row.max_box_px:.2f}",
         None if row.output_snr_db is None else f"{row.output_snr_db:.1f}",
-        "yes" if row.passed else f"no: {row.first_stage_over_budget}",
     )
+
+
+def verdict(row: ParityRow) -> str:
+    """Whether it passed, and the first stage over its budget where not."""
+    return "yes" if row.passed else f"no: {row.first_stage_over_budget}"

@@ -53,6 +53,15 @@ class SummaryRecord(Value):
     problems: dict[str, int]
     examples: dict[str, tuple[str, ...]]
 
+    @property
+    def left_out(self) -> str:
+        """What was left out, with names of the first files, or ""."""
+        return ", ".join(self._line(reason) for reason in sorted(self.problems))
+
+    def _line(self, reason: str) -> str:
+        names = self.examples.get(reason, ())
+        return f"{self.problems[reason]} × {reason}" + (f" ({', '.join(names)})" if names else "")
+
 
 @dataclass(slots=True)
 class Summary:
@@ -112,13 +121,8 @@ class Summary:
 
     def __str__(self) -> str:
         text = f"{self.images} images, {self.boxes} boxes"
-        if self.problems:
-            text += "; left out: " + ", ".join(self._line(reason) for reason in sorted(self.problems))
-        return text
-
-    def _line(self, reason: str) -> str:
-        names = self.examples.get(reason, [])
-        return f"{self.problems[reason]} × {reason}" + (f" ({', '.join(names)})" if names else "")
+        left_out = self.record().left_out
+        return f"{text}; left out: {left_out}" if left_out else text
 
 
 class Dataset(Protocol):

@@ -24,11 +24,20 @@ _MAX_CANDIDATES = 10_000
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Candidates:
-    """What a head proposes: boxes `[n, 4]` in pixels of the image, scores and classes `[n]`."""
+    """What a head proposes.
+
+    Attributes:
+        boxes_xyxy: `[n, 4]` in pixels of the image.
+        scores: `[n]`.
+        class_ids: `[n]`.
+        rows: `[n]`, where in the raw outputs each comes from (an SSD's prior): the same row and class in two
+            sets of outputs is the same proposal.
+    """
 
     boxes_xyxy: Floats
     scores: Floats
     class_ids: Ints
+    rows: Ints
 
 
 def find_candidates(
@@ -40,12 +49,12 @@ def find_candidates(
     """Boxes above the threshold, clipped to the image; empty ones and what is not finite are left out."""
     threshold = spec.score_threshold if score_threshold is None else score_threshold
     with np.errstate(invalid="ignore", over="ignore"):  # what is not finite is left out below
-        boxes, scores, class_ids = registry.DECODERS.load(spec.decoder.family)(outputs, spec, threshold)
+        boxes, scores, class_ids, rows = registry.DECODERS.load(spec.decoder.family)(outputs, spec, threshold)
         boxes = clip(geometry.to_image(boxes), geometry.image_hw)
     keep = (boxes[:, 2:] > boxes[:, :2]).all(axis=1)  # false for NaN; clipping has ended infinity
     if not keep.all():
-        boxes, scores, class_ids = boxes[keep], scores[keep], class_ids[keep]
-    return Candidates(boxes, scores, class_ids)
+        boxes, scores, class_ids, rows = boxes[keep], scores[keep], class_ids[keep], rows[keep]
+    return Candidates(boxes, scores, class_ids, rows)
 
 
 def suppress(

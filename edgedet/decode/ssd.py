@@ -66,8 +66,8 @@ def encode_offsets(boxes_cxcywh: Floats, priors: Floats, variances: tuple[float,
 
 def candidates(
     outputs: Mapping[str, Floats], spec: DetectorSpec, score_threshold: float
-) -> tuple[Floats, Floats, Ints]:
-    """Boxes in pixels of the input tensor, scores and class ids of every (prior, class) above the threshold.
+) -> tuple[Floats, Floats, Ints, Ints]:
+    """Boxes in pixels of the input tensor, scores, class ids and priors of what is above the threshold.
 
     What is not a number is not above it; a box that is not finite is left to the caller.
     """
@@ -83,7 +83,7 @@ def candidates(
     rows, class_ids, scores = rows[hit], class_ids[hit], scores[hit]
     priors = priors_cxcywh(spec.decoder.priors, spec.input.size_hw)
     boxes = decode_offsets(offsets[rows], priors[rows], spec.decoder.variances)
-    return boxes, scores, class_ids
+    return boxes, scores, class_ids, rows
 
 
 def _least_margin(score_threshold: float) -> float:

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 from pydantic import Field, ValidationError
 
 from edgedet.errors import ConfigError
-from edgedet.spec import PRECISIONS, Precision, Value
+from edgedet.spec import PRECISIONS, Precision, Value, first_problem
 
 Amount = Annotated[float, Field(ge=0)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
@@ -74,10 +74,9 @@ def load_budgets(path: Path | None = None) -> Budgets:
     try:
         return Budgets.model_validate(merged)
     except ValidationError as exc:
-        first = exc.errors()[0]
         raise ConfigError(
             f"cannot use the budgets in {path}",
-            got=f"{'.'.join(str(part) for part in first['loc'])}: {first['msg']}",
+            got=first_problem(exc),
             expected=f"tables {', '.join(PRECISIONS)} with some of {', '.join(Budget.model_fields)}",
             fix="correct that key; limits are numbers, fractions lie in 0..1",
         ) from exc

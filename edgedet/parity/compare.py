@@ -5,16 +5,16 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from edgedet.boxes import Floats, iou
+from edgedet.boxes import Floats, Ints, paired_iou
 from edgedet.decode import Candidates
 from edgedet.detections import Detections
 from edgedet.parity.budgets import Budget
 from edgedet.parity.matching import Matching, match
-from edgedet.parity.report import ComparedImage, ComparedObject, OutputDifference
+from edgedet.parity.report import ComparedImage, ComparedObject, Outcome, OutputDifference
 
 # Reports hold finite numbers: identical tensors have this signal to noise, incomparable ones its negative.
 SNR_LIMIT_DB = 200.0
@@ -22,8 +22,8 @@ ERROR_LIMIT = 1e9
 
 WORST_IMAGES = 3
 
-# A broken artifact may propose every prior; this many of the best are enough to see it.
-_MAX_DECODED = 1000
+# Room for a class in the number that tells proposals apart.
+_CLASS_BITS = 20
 
 
 def max_abs_difference(reference: Floats, candidate: Floats) -> float:
@@ -86,7 +86,7 @@ def _snr_db(signal: float, noise: float) -> float:
 
 
 class DecodedComparison:
-    """Boxes before suppression: every certain one of either side should be among those of the other.
+    """Boxes before suppression: each certain one of either side against the other's of that prior and class.
 
     Suppression turns a small difference of score into another box; here that cannot happen, so that a
     difference comes from the raw outputs or from a decoder that was given other parameters.
@@ -115,23 +115,22 @@ class DecodedComparison:
         return self._found / self._total if self._total else 1.0
 
     def _look_for(self, wanted: Candidates, pool: Candidates) -> None:
-        rows, columns = _best_above(wanted, self._certain), _best_above(pool, self._possible)
-        self._total += len(rows)
-        boxes, others = wanted.boxes_xyxy[rows], pool.boxes_xyxy[columns]
-        same = wanted.class_ids[rows, None] == pool.class_ids[None, columns]
-        same &= iou(boxes, others) >= self._budget.matched_iou
-        found = np.flatnonzero(same.any(axis=1))
-        self._found += len(found)
-        for row in found:
-            distances = np.abs(others[same[row]] - boxes[row]).max(axis=1)
-            self.max_box_px = max(self.max_box_px, float(distances.min()))
+        certain = np.flatnonzero(wanted.scores > self._certain)
+        possible = np.flatnonzero(pool.scores > self._possible)
+        self._total += len(certain)
+        _, ours, theirs = np.intersect1d(
+            _proposals(wanted)[certain], _proposals(pool)[possible], assume_unique=True, return_indices=True
+        )
+        boxes = wanted.boxes_xyxy[certain[ours]]
+        others = pool.boxes_xyxy[possible[theirs]]
+        same = paired_iou(boxes, others) >= self._budget.matched_iou
+        self._found += int(same.sum())
+        self.max_box_px = max(self.max_box_px, float(np.abs(boxes[same] - others[same]).max(initial=0)))
 
 
-def _best_above(candidates: Candidates, score: float) -> NDArray[np.int64]:
-    rows = np.flatnonzero(candidates.scores > score)
-    if len(rows) > _MAX_DECODED:
-        rows = rows[np.argsort(-candidates.scores[rows], kind="stable")[:_MAX_DECODED]]
-    return rows
+def _proposals(candidates: Candidates) -> Ints:
+    """One number for the row and class that each candidate comes from."""
+    return candidates.rows << _CLASS_BITS | candidates.class_ids
 
 
 @dataclass(slots=True)
@@ -141,6 +140,7 @@ class ClassCount:
     matched: int = 0
     lost: int = 0
     gained: int = 0
+    excused: int = 0
 
 
 @dataclass(slots=True)
@@ -198,6 +198,8 @@ class DetectionComparison:
             ("matched", reference.class_ids[matching.pairs[:, 0]]),
             ("lost", reference.class_ids[matching.lost]),
             ("gained", candidate.class_ids[matching.gained]),
+            ("excused", reference.class_ids[matching.excused_lost]),
+            ("excused", candidate.class_ids[matching.excused_gained]),
         ):
             for class_id in class_ids.tolist():
                 count = self.by_class.setdefault(class_id, ClassCount())
@@ -230,37 +232,44 @@ def _badness(image: ComparedImage | Matching) -> tuple[int, float]:
 def _compared_objects(
     reference: Detections, candidate: Detections, matching: Matching, labels: Sequence[str]
 ) -> tuple[ComparedObject, ...]:
-    def box(detections: Detections, index: int) -> tuple[float, float, float, float]:
-        x1, y1, x2, y2 = (round(float(value), 2) for value in detections.boxes_xyxy[index])
-        return x1, y1, x2, y2
+    """Every detection of either side, in the order in which a reader of the report looks for them."""
 
-    objects = [
+    def alone(detections: Detections, indices: Ints, outcome: Outcome) -> list[ComparedObject]:
+        sides = _as_reference if detections is reference else _as_candidate
+        return [
+            ComparedObject(label=labels[detections.class_ids[i]], outcome=outcome, **sides(detections, i))
+            for i in indices.tolist()
+        ]
+
+    pairs = [
         ComparedObject(
             label=labels[reference.class_ids[i]],
             outcome="matched",
-            reference_box_xyxy=box(reference, i),
-            reference_score=round(float(reference.scores[i]), 6),
-            box_xyxy=box(candidate, j),
-            score=round(float(candidate.scores[j]), 6),
+            **_as_reference(reference, i),
+            **_as_candidate(candidate, j),
         )
         for i, j in matching.pairs.tolist()
     ]
-    for index in [*matching.lost.tolist(), *matching.excused_lost.tolist()]:
-        objects.append(
-            ComparedObject(
-                label=labels[reference.class_ids[index]],
-                outcome="lost" if index in matching.lost else "excused",
-                reference_box_xyxy=box(reference, index),
-                reference_score=round(float(reference.scores[index]), 6),
-            )
-        )
-    for index in [*matching.gained.tolist(), *matching.excused_gained.tolist()]:
-        objects.append(
-            ComparedObject(
-                label=labels[candidate.class_ids[index]],
-                outcome="gained" if index in matching.gained else "excused",
-                box_xyxy=box(candidate, index),
-                score=round(float(candidate.scores[index]), 6),
-            )
-        )
-    return tuple(objects)
+    return (
+        *pairs,
+        *alone(reference, matching.lost, "lost"),
+        *alone(reference, matching.excused_lost, "excused"),
+        *alone(candidate, matching.gained, "gained"),
+        *alone(candidate, matching.excused_gained, "excused"),
+    )
+
+
+def _as_reference(detections: Detections, index: int) -> dict[str, Any]:
+    box, score = _rounded(detections, index)
+    return {"reference_box_xyxy": box, "reference_score": score}
+
+
+def _as_candidate(detections: Detections, index: int) -> dict[str, Any]:
+    box, score = _rounded(detections, index)
+    return {"box_xyxy": box, "score": score}
+
+
+def _rounded(detections: Detections, index: int) -> tuple[tuple[float, ...], float]:
+    """Box and score with the digits that a reader of a report can use."""
+    box = tuple(round(float(value), 2) for value in detections.boxes_xyxy[index])
+    return box, round(float(detections.scores[index]), 6)

@@ -21,6 +21,7 @@ Stage = Literal[
     "mAP",
     "mAP across runtimes",
 ]
+Outcome = Literal["matched", "lost", "gained", "excused"]
 Box = tuple[float, float, float, float]
 
 
@@ -39,12 +40,22 @@ class OutputDifference(Value):
 
 
 class ClassParity(Value):
-    """Detections of one class; `ap_delta` is candidate less reference, None without ground truth."""
+    """Detections of one class.
+
+    Attributes:
+        label: Name of the class.
+        matched: Pairs.
+        lost: Detections of the float detector without a partner.
+        gained: Detections of the artifact without a partner.
+        excused: Detections without a partner whose score is too close to the threshold to count.
+        ap_delta: AP less that of the float detector; None without ground truth.
+    """
 
     label: str
     matched: int
     lost: int
     gained: int
+    excused: int
     ap_delta: float | None
 
 
@@ -52,7 +63,7 @@ class ComparedObject(Value):
     """One object in one image as reference and candidate see it; the side that lacks it is None."""
 
     label: str
-    outcome: Literal["matched", "lost", "gained", "excused"]
+    outcome: Outcome
     reference_box_xyxy: Box | None = None
     reference_score: float | None = None
     box_xyxy: Box | None = None
@@ -128,6 +139,11 @@ class ParityRow(Value):
     passed: bool
     reasons: tuple[str, ...]
 
+    @property
+    def matched_percent(self) -> float:
+        """`matched_fraction` in percent, rounded down: 99.996 % is not all."""
+        return int(self.matched_fraction * 10_000) / 100
+
 
 class Reference(Value):
     """The float detector that all rows are compared with."""
@@ -155,6 +171,7 @@ class ParityReport(SavedValue):
         skipped: What was not compared, and why.
         budgets: What was allowed to differ.
         environment: The machine.
+        warnings: What a reader should know before believing a verdict.
         passed: Every row passed, and there is at least one.
     """
 
@@ -173,4 +190,5 @@ class ParityReport(SavedValue):
     skipped: tuple[Skipped, ...]
     budgets: Budgets
     environment: Environment
+    warnings: tuple[str, ...] = ()
     passed: bool

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import islice
+from typing import Any
 
 from edgedet import registry
 from edgedet.boxes import Floats
@@ -38,7 +39,7 @@ from edgedet.parity.compare import (
 from edgedet.parity.judge import Measured
 from edgedet.parity.opened import REFERENCE, Opened, open_reference, open_selected
 from edgedet.parity.report import ParityReport, Reference
-from edgedet.parity.rows import Judged, parity_rows
+from edgedet.parity.rows import Judged, parity_rows, warnings_of
 from edgedet.pipeline import RuntimeLike
 from edgedet.preprocess import Geometry, preprocess
 from edgedet.progress import Track, silent
@@ -118,6 +119,7 @@ def run_parity(
         skipped=tuple(skipped),
         budgets=budgets,
         environment=read_environment(),
+        warnings=warnings_of(seen, found, rows),
         passed=all(row.passed for row in rows),
     )
 
@@ -149,6 +151,7 @@ class _QuantizedReferences:
 
     def __init__(self, bundle: Bundle, stack: ExitStack) -> None:
         self._bundle, self._stack = bundle, stack
+        self._references: Any = None
         self.opened: dict[QuantizationSpec, RuntimeLike] = {}
 
     def open(self, artifact: Artifact) -> QuantizationSpec | None:
@@ -164,7 +167,8 @@ class _QuantizedReferences:
                 fix="export again with INT8",
             )
         if key not in self.opened:
-            runtime: RuntimeLike = registry.REFERENCES.load("int8")(self._bundle, artifact)
+            self._references = self._references or registry.REFERENCES.load("int8")(self._bundle)
+            runtime: RuntimeLike = self._references.open(artifact)
             self._stack.callback(runtime.close)
             self.opened[key] = runtime
         return key

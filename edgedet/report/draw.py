@@ -85,7 +85,7 @@ class _Mark:
 def _compared_mark(thing: ComparedObject, class_id: int, equal: bool) -> _Mark:
     box = thing.box_xyxy or thing.reference_box_xyxy or (0.0, 0.0, 0.0, 0.0)
     if thing.outcome == "matched":
-        text = f"{thing.label} {thing.reference_score:.2f}>{thing.score:.2f}" if equal else ""
+        text = f"{thing.label} {thing.reference_score:.2f}/{thing.score:.2f}" if equal else ""
         return _Mark(box, class_colour(class_id), text)
     if thing.outcome == "lost":
         return _Mark(box, LOST, f"lost {thing.label} {thing.reference_score:.2f}", bold=True)

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from edgedet.bench.report import BenchmarkReport, BenchmarkRow
 from edgedet.parity.budgets import Budgets
 from edgedet.parity.report import ClassParity, OutputDifference, ParityReport, ParityRow
-from edgedet.report.pictures import Picture
+from edgedet.report.pictures import Picture, looks_different
+from edgedet.selection import FLOAT
 from edgedet.spec import PRECISIONS, DetectorSpec
 
 NOTHING = "–"
@@ -72,8 +73,11 @@ class Page:
     artifacts: tuple[ArtifactRow, ...]
     skipped: tuple[tuple[str, str], ...]
     bars: tuple[Bar, ...]
+    bars_note: str
+    cautions: tuple[str, ...]
     warnings: tuple[str, ...]
     pictures: tuple[Shown, ...]
+    pictures_note: str
     budget_columns: tuple[str, ...]
     budget_rows: tuple[tuple[str, tuple[str, ...]], ...]
     provenance: tuple[tuple[str, str], ...]
@@ -97,9 +101,12 @@ def page_of(
         facts=_facts(spec, parity),
         artifacts=tuple(_artifact(row, timed.get((row.runtime, row.precision))) for row in parity.rows),
         skipped=tuple((f"{one.runtime} {one.precision}", one.reason) for one in parity.skipped),
-        bars=_bars(benchmark.rows) if benchmark else (),
+        bars=_bars(_on_devices(benchmark)) if benchmark else (),
+        bars_note=_pytorch_note(benchmark) if benchmark else "",
+        cautions=parity.warnings,
         warnings=benchmark.warnings if benchmark else (),
         pictures=tuple(_shown(picture) for picture in pictures),
+        pictures_note=_pictures_note(parity),
         budget_columns=PRECISIONS,
         budget_rows=_budget_rows(parity.budgets),
         provenance=_provenance(spec, parity, benchmark),
@@ -109,9 +116,8 @@ def page_of(
 def _verdict(total: int, failed: int) -> str:
     things = "artifact" if total == 1 else "artifacts"
     if not failed:
-        return f"{'The' if total == 1 else f'All {total}'} {things} " + (
-            "detects what PyTorch detects" if total == 1 else "detect what PyTorch detects"
-        )
+        who = "The artifact detects" if total == 1 else f"All {total} artifacts detect"
+        return f"{who} what PyTorch detects, within budget"
     return f"{failed} of {total} {things} {'is' if failed == 1 else 'are'} outside the budget"
 
 
@@ -156,7 +162,7 @@ def _artifact(row: ParityRow, timed: BenchmarkRow | None) -> ArtifactRow:
         Cell(
             "Δ mAP", NOTHING if row.map_delta is None else f"{100 * row.map_delta:+.2f}", _state(row, "mAP")
         ),
-        Cell("matched", f"{_floor_percent(row.matched_fraction)} %", _state(row, "detections")),
+        Cell("matched", f"{row.matched_percent:.2f} %", _state(row, "detections")),
         Cell("lost / gained", f"{row.lost} / {row.gained}"),
         Cell("Δ box", f"{row.max_box_px:.3g} px"),
         Cell("Δ score", f"{row.max_score_delta:.2g}"),
@@ -192,11 +198,29 @@ def _fewest_threads(benchmark: BenchmarkReport | None) -> dict[tuple[str, str], 
     return {(row.runtime, row.precision): row for row in rows}
 
 
+def _on_devices(benchmark: BenchmarkReport) -> Sequence[BenchmarkRow]:
+    """The rows of the chart: PyTorch, several times as slow, would leave no room to tell the others apart."""
+    return [row for row in benchmark.rows if row.runtime != FLOAT] or benchmark.rows
+
+
+def _pytorch_note(benchmark: BenchmarkReport) -> str:
+    rows = [row for row in benchmark.rows if row.runtime == FLOAT]
+    if not rows or len(rows) == len(benchmark.rows):
+        return ""
+    return "PyTorch, the reference, takes " + ", ".join(
+        f"{_milliseconds(row.total_ms.p50)} with {_threads(row)}" for row in rows
+    )
+
+
+def _threads(row: BenchmarkRow) -> str:
+    return f"{row.threads} thread{'s' * (row.threads != 1)}"
+
+
 def _bars(rows: Sequence[BenchmarkRow]) -> tuple[Bar, ...]:
     widest = max((row.total_ms.p50 for row in rows), default=1.0)
     return tuple(
         Bar(
-            name=f"{row.runtime} {row.precision}, {row.threads} thread{'s' * (row.threads != 1)}",
+            name=f"{row.runtime} {row.precision}, {_threads(row)}",
             total=_milliseconds(row.total_ms.p50),
             note=_bar_note(row),
             widths=_widths(row, widest),
@@ -222,6 +246,11 @@ def _widths(row: BenchmarkRow, widest_ms: float) -> tuple[float, float, float]:
 def _shown(picture: Picture) -> Shown:
     source = "data:image/jpeg;base64," + base64.b64encode(picture.jpeg).decode()
     return Shown(picture.title, picture.caption, source, picture.size_hw[1], picture.size_hw[0])
+
+
+def _pictures_note(parity: ParityReport) -> str:
+    alike = [f"{row.runtime} {row.precision}" for row in parity.rows if not looks_different(row)]
+    return f"Nothing that an eye could see differs in {', '.join(alike)}" if alike else ""
 
 
 _BUDGET_NAMES = {
@@ -252,6 +281,7 @@ def _provenance(
 ) -> tuple[tuple[str, str], ...]:
     machine = (benchmark or parity).environment
     packages = {**spec.provenance.tools, **machine.packages}
+    left_out = parity.data_summary.left_out
     clock = "" if machine.max_mhz is None else f", up to {machine.max_mhz:.0f} MHz"
     lines = [
         (
@@ -259,6 +289,7 @@ def _provenance(
             parity.checkpoint_sha256 or spec.provenance.checkpoint_sha256 or "not recorded",
         ),
         ("trained on", spec.provenance.trained_on or "not recorded"),
+        ("data", parity.data + (f"; left out: {left_out}" if left_out else "")),
         ("labels", ", ".join(spec.labels)),
         ("score threshold", f"{parity.score_threshold:g}"),
         ("machine", f"{machine.cpu}, {machine.cores} cores{clock}, {machine.os}, Python {machine.python}"),
@@ -271,11 +302,6 @@ def _provenance(
 
 def _points(fraction: float | None) -> str:
     return NOTHING if fraction is None else f"{100 * fraction:.2f}"
-
-
-def _floor_percent(fraction: float) -> str:
-    """Rounded down: 99.996 % is not all."""
-    return f"{int(fraction * 10_000) / 100:g}"
 
 
 def _decibels(value: float | None) -> str:

@@ -18,6 +18,9 @@ from edgedet.report.draw import draw_comparison
 _WIDTHS = (480, 800)
 _JPEG_QUALITY = 82
 
+# A plate shows two digits of a score, and a line is a pixel wide.
+_VISIBLE_SCORE, _VISIBLE_PX = 0.01, 1.0
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Picture:
@@ -37,7 +40,9 @@ class Picture:
 
 
 def comparison_pictures(report: ParityReport, dataset: Dataset, limit: int = 8) -> tuple[Picture, ...]:
-    """The worst image of every row, rows with lost or gained objects first; equal pictures are drawn once.
+    """The worst image of every row in which an eye can see a difference, those that failed first.
+
+    Where there is no such row, one picture shows what all of them detect.
 
     Args:
         report: Of a run over that data set.
@@ -46,19 +51,30 @@ def comparison_pictures(report: ParityReport, dataset: Dataset, limit: int = 8) 
     """
     places = {image_id: index for index, image_id in enumerate(dataset.image_ids)}
     rows = sorted(report.rows, key=lambda row: (row.passed, -(row.lost + row.gained)))
+    differing = [row for row in rows if looks_different(row)]
     pictures: list[Picture] = []
-    unchanged: set[str] = set()
-    for row, worst in ((row, row.worst_images[0]) for row in rows if row.worst_images):
-        if len(pictures) == limit or worst.image_id not in places or worst.image_id in unchanged:
+    for row in differing or [row for row in rows if row.worst_images][:1]:
+        worst = row.worst_images[0]
+        if len(pictures) == limit or worst.image_id not in places:
             continue
-        if not worst.lost and not worst.gained:
-            unchanged.add(worst.image_id)
         try:
             image = dataset[places[worst.image_id]].image_bgr
         except DataError:
             continue
         pictures.append(_picture(row, worst, image, [c.label for c in row.classes]))
     return tuple(pictures)
+
+
+def looks_different(row: ParityRow) -> bool:
+    """Whether the worst image of an artifact, drawn beside PyTorch's, would look different."""
+    if not row.worst_images:
+        return False
+    worst = row.worst_images[0]
+    return (
+        any(thing.outcome != "matched" for thing in worst.objects)
+        or worst.max_score_delta >= _VISIBLE_SCORE
+        or worst.max_box_px >= _VISIBLE_PX
+    )
 
 
 def _picture(row: ParityRow, worst: ComparedImage, image: Image, labels: Sequence[str]) -> Picture:

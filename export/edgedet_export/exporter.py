@@ -77,12 +77,12 @@ class ExportRequest:
 class ExportRow(Value):
     """One artifact: what was written and how far its outputs are from its source's on real images.
 
-    `status` is "missing" where the device format could not be built on this machine, and `note` says why.
+    `status` is "not built" where the device format could not be built on this machine, and `note` says why.
     """
 
     target: str
     precision: Precision
-    status: Literal["ok", "missing"]
+    status: Literal["ok", "not built"]
     file: str
     bytes: int
     max_relative_error: float | None
@@ -115,8 +115,9 @@ def export_bundle(request: ExportRequest, track: Track = silent) -> ExportReport
         export = _Export(request, folder, track)
         jobs = [(precision, name) for precision in dict.fromkeys(request.precisions) for name in targets]
         export.write_eager()
-        for precision, name in track(jobs, "export", len(jobs)):
-            export.write(name, targets[name], precision)
+        for precision, name in track(jobs, "Exporting", len(jobs)):
+            for _ in track((name,), f"{name} {precision}"):
+                export.write(name, targets[name], precision)
         manifest = export.manifest()
         write_atomically(folder / MANIFEST, manifest.model_dump_json(indent=1))
     return ExportReport(
@@ -193,7 +194,7 @@ class _Export:
             ExportRow(
                 target=name,
                 precision=precision,
-                status="missing" if exported.missing else "ok",
+                status="not built" if exported.missing else "ok",
                 file=artifact.files[0].path,
                 bytes=artifact.bytes,
                 max_relative_error=verified.max_relative_error,

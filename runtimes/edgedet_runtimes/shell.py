@@ -211,5 +211,5 @@ def _vendor_faults(runtime: str, verb: Literal["read", "open", "run"], path: Pat
             f"{runtime} could not {verb} {path}",
             got=f"{type(exc).__name__}: {' '.join(str(exc).split())[:300]}",
             expected="an artifact that this version of the runtime can use",
-            fix="check that the file is whole (edgedet inspect), or export again",
+            fix="copy the file again (`edgedet inspect BUNDLE` tells which are whole), or export again",
         ) from exc

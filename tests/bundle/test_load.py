@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 import edgedet
-from edgedet.bundle import Bundle, Manifest
-from edgedet.errors import BundleError, UsageError
+from edgedet.bundle import Bundle, Manifest, open_bundle
+from edgedet.errors import BundleError, DataError, UsageError
 
 
 @pytest.fixture
@@ -61,3 +61,33 @@ def test_a_manifest_that_names_a_file_outside_the_bundle_is_refused(
     assert Manifest.model_validate_json(text)
     with pytest.raises(BundleError, match="outside itself"):
         edgedet.load(root, runtime="ort", precision="fp32")
+
+
+@pytest.mark.parametrize("listed", [True, False])
+def test_a_file_that_a_runtime_would_read_without_being_listed_is_refused(
+    full_bundle: Bundle, tmp_path: Path, listed: bool
+) -> None:
+    """OpenVINO reads `model.bin` beside `model.xml`, whatever the manifest says of it."""
+    root = tmp_path / "copy"
+    shutil.copytree(full_bundle.root, root)
+    bundle = open_bundle(root)
+    artifact = bundle.artifact("openvino", "fp32")
+    assert len(artifact.files) == 2
+    if listed:
+        bundle.path_of(artifact)
+        return
+    with pytest.raises(BundleError, match=r"model\.bin, which is read with model\.xml"):
+        bundle.path_of(artifact.model_copy(update={"files": artifact.files[:1]}))
+
+
+def test_a_folder_inside_a_bundle_names_the_bundle(full_bundle: Bundle) -> None:
+    with pytest.raises(BundleError, match=f"give {full_bundle.root}"):
+        edgedet.load(full_bundle.root / "fp32")
+
+
+def test_what_opencv_gives_for_an_unreadable_file_is_refused_with_the_reason(full_bundle: Bundle) -> None:
+    with (
+        edgedet.load(full_bundle.root) as detector,
+        pytest.raises(DataError, match=r"cv2\.imread gives None"),
+    ):
+        detector(None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+import errno
 import json
 import shutil
 import sys
@@ -224,3 +225,36 @@ def test_a_check_of_the_refusals_themselves_notices_a_missing_fix(edgedet: Comma
     monkeypatch.setattr("edgedet.cli.models.open_output", refuse)
     with pytest.raises(AssertionError):
         check_refusal(edgedet("models"), 2)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "meant"),
+    [
+        (("detect", "BUNDLE", "x.jpg", "--runtime", "onnx"), "did you mean ort?"),
+        (("parity", "BUNDLE", "--data", "builtin", "--runtimes", "litert,pytorch"), "tflite, eager?"),
+        (("export", "x.safetensors", "--to", "OpenVino,trt", "--output", "b"), "openvino, tensorrt?"),
+        (("detect", "BUNDLE", "x.jpg", "--runtime", "coreml"), "use the listed runtime names"),
+    ],
+)
+def test_a_name_of_something_else_gives_the_one_that_was_meant(
+    edgedet: Command, bundle: Path, arguments: tuple[str, ...], meant: str
+) -> None:
+    words = [str(bundle) if word == "BUNDLE" else word for word in arguments]
+    check_refusal(edgedet(*words), 2, meant)
+
+
+def test_a_full_disk_is_not_taken_for_a_bug(
+    edgedet: Command, monkeypatch: pytest.MonkeyPatch, bundle: Path
+) -> None:
+    def write(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("edgedet.cli.inspect.open_bundle", write)
+    check_refusal(edgedet("inspect", bundle), 2, "No space left on device")
+
+
+def test_every_damaged_file_is_named_with_what_became_of_it(edgedet: Command, damaged: Path) -> None:
+    (damaged / "fp32" / "model.onnx").write_bytes(b"x")
+    (damaged / "fp32" / "model.bin").unlink()
+    result = edgedet("inspect", damaged)
+    check_refusal(result, 2, "fp32/model.onnx changed", "fp32/model.bin missing")

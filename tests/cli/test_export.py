@@ -1,5 +1,9 @@
 from __future__ import annotations
 
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -61,3 +65,30 @@ def test_weights_without_their_detector_are_refused_with_what_to_pass(
     result = edgedet("export", weights, "--config", config, "--output", tmp_path / "bundle", "--to", "onnx")
     check_refusal(result, 2, "input.size_hw")
     assert not (tmp_path / "bundle").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("sent", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_an_export_that_is_ended_leaves_nothing_behind(
+    checkpoint: Path, tmp_path: Path, sent: signal.Signals, code: int
+) -> None:
+    command = [
+        sys.executable,
+        "-m",
+        "edgedet",
+        "export",
+        str(checkpoint),
+        "--output",
+        str(tmp_path / "bundle"),
+    ]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        for _ in range(1200):
+            if any(tmp_path.iterdir()) or process.poll() is not None:
+                break
+            time.sleep(0.05)
+        assert process.poll() is None, "it ended before it began to write"
+        process.send_signal(sent)
+        _, errors = process.communicate(timeout=120)
+    assert process.returncode == code, errors
+    assert "Traceback" not in errors
+    assert list(tmp_path.iterdir()) == []

@@ -58,10 +58,19 @@ def test_json_on_standard_output_stands_alone(edgedet: Command) -> None:
 
 
 def test_json_in_a_file_comes_beside_the_table(edgedet: Command, tmp_path: Path) -> None:
-    result = edgedet("models", "--json", tmp_path / "deep" / "models.json")
-    rows = json.loads((tmp_path / "deep" / "models.json").read_text())["rows"]
+    result = edgedet("models", "--json", tmp_path / "models.json")
+    rows = json.loads((tmp_path / "models.json").read_text())["rows"]
     assert all(row["name"] in result.stdout for row in rows)
-    assert [path.name for path in (tmp_path / "deep").iterdir()] == ["models.json"]
+    assert [path.name for path in tmp_path.iterdir()] == ["models.json"]
+
+
+def test_json_into_a_folder_that_is_not_there_is_refused_before_any_work(
+    edgedet: Command, tmp_path: Path
+) -> None:
+    result = edgedet("models", "--json", tmp_path / "nowhere" / "models.json")
+    assert (result.code, result.stdout) == (2, "")
+    assert "make the folder" in result.stderr
+    assert not any(tmp_path.iterdir())
 
 
 def test_what_vendors_print_does_not_get_into_the_json(capfd: pytest.CaptureFixture[str]) -> None:

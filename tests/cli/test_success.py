@@ -121,7 +121,7 @@ def test_inspect_prints_what_it_writes(measure: Measure, bundle: Path) -> None:
         (line,) = [line for line in result.stdout.splitlines() if file["path"] in line]
         assert line.split()[:7] == [
             *(artifact["target"], artifact["precision"], artifact["runtime"]),
-            *(file["path"], str(size), file["sha256"][:12], "yes"),
+            *(file["path"], str(size), file["sha256"][:12], "whole"),
         ]
     assert values["spec"] == open_bundle(bundle).spec.model_dump(mode="json")
 

@@ -27,7 +27,8 @@ def side_by_side(count: int) -> Candidates:
     """Boxes that do not overlap, with rising scores."""
     left = np.arange(count, dtype=np.float32) * 10
     boxes = np.stack([left, np.zeros_like(left), left + 8, np.full_like(left, 8)], axis=1)
-    return Candidates(boxes, np.linspace(0.1, 0.9, count, dtype=np.float32), np.zeros(count, np.int64))
+    scores = np.linspace(0.1, 0.9, count, dtype=np.float32)
+    return Candidates(boxes, scores, np.zeros(count, np.int64), np.arange(count))
 
 
 def test_the_best_of_an_image_stay_in_descending_order() -> None:
@@ -45,6 +46,7 @@ def test_the_iou_threshold_is_the_specs_unless_given() -> None:
         np.array([[0, 0, 10, 10], [0, 0, 10, 6]], np.float32),
         np.array([0.9, 0.8], np.float32),
         np.zeros(2, np.int64),
+        np.arange(2),
     )
     assert len(suppress(overlapping, SPEC)) == 1
     assert len(suppress(overlapping, SPEC, iou_threshold=0.7)) == 2
@@ -52,7 +54,7 @@ def test_the_iou_threshold_is_the_specs_unless_given() -> None:
 
 def test_classes_do_not_suppress_each_other() -> None:
     same = np.array([[0, 0, 10, 10], [0, 0, 10, 10]], np.float32)
-    found = suppress(Candidates(same, np.array([0.8, 0.9], np.float32), np.array([0, 1])), SPEC)
+    found = suppress(Candidates(same, np.array([0.8, 0.9], np.float32), np.array([0, 1]), np.arange(2)), SPEC)
     assert found.class_ids.tolist() == [1, 0]
 
 

@@ -149,7 +149,7 @@ def test_thresholding_first_gives_what_decoding_everything_gives(
     spec = make_spec()
     outputs = outputs_like_a_detectors(seed, spec)
     outputs["class_logits"] += np.float32(level)  # softmax does not see it, rounding does
-    boxes, scores, class_ids = candidates(outputs, spec, threshold)
+    boxes, scores, class_ids, rows = candidates(outputs, spec, threshold)
     expected_boxes, expected_scores, expected_ids = naive_candidates(outputs, spec, threshold)
     # A score within rounding of the threshold may fall on either side.
     if len(scores) != len(expected_scores):
@@ -158,6 +158,8 @@ def test_thresholding_first_gives_what_decoding_everything_gives(
         assert abs(len(scores) - len(expected_scores)) <= near.sum()
         return
     np.testing.assert_array_equal(class_ids, expected_ids)
+    every = torch.softmax(torch.from_numpy(outputs["class_logits"][0]), dim=1).numpy()[:, 1:]
+    np.testing.assert_allclose(scores, every[rows, class_ids], rtol=1e-5)
     np.testing.assert_allclose(scores, expected_scores, rtol=1e-5)
     np.testing.assert_allclose(boxes, expected_boxes, rtol=1e-5, atol=1e-3)
 
@@ -167,8 +169,9 @@ def test_every_class_above_the_threshold_is_a_candidate_of_its_own() -> None:
     outputs = outputs_like_a_detectors(0, spec)
     outputs["class_logits"][:] = [10, 0, 0, 0]
     outputs["class_logits"][0, 7] = [-10, 5, 5, 0]
-    boxes, scores, class_ids = candidates(outputs, spec, 0.4)
+    boxes, scores, class_ids, rows = candidates(outputs, spec, 0.4)
     assert class_ids.tolist() == [0, 1]
+    assert rows.tolist() == [7, 7]
     np.testing.assert_allclose(scores, 0.5, atol=5e-3)
     np.testing.assert_array_equal(boxes[0], boxes[1])
 
@@ -224,7 +227,8 @@ def test_candidates_are_in_pixels_of_the_image() -> None:
     spec = make_spec()
     outputs = outputs_like_a_detectors(3, spec)
     geometry = Geometry.of((480, 1280), spec.input)
-    in_tensor, _, _ = candidates(outputs, spec, spec.score_threshold)
+    in_tensor, _, _, rows = candidates(outputs, spec, spec.score_threshold)
     in_image = find_candidates(outputs, spec, geometry)
     expected = geometry.to_image(in_tensor).clip(0, [1280, 480, 1280, 480])
     np.testing.assert_allclose(in_image.boxes_xyxy, expected, atol=1e-3)
+    np.testing.assert_array_equal(in_image.rows, rows)

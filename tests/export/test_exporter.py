@@ -39,7 +39,7 @@ def test_int8_artifacts_are_a_third_of_the_float_ones_or_less(full_bundle: Bundl
 @pytest.mark.parametrize("runtime", ["openvino", "ort", "tflite"])
 def test_every_int8_artifact_follows_its_fake_quantized_reference(full_bundle: Bundle, runtime: str) -> None:
     artifact = full_bundle.artifact(runtime, "int8")
-    reference = registry.REFERENCES.load("int8")(full_bundle, artifact)
+    reference = registry.REFERENCES.load("int8")(full_bundle).open(artifact)
     image = next(iter(open_dataset("builtin", split="test")))
     feeds = {"images": preprocess(image.image_bgr, full_bundle.spec.input)[0]}
     with registry.RUNTIMES.load(runtime)(full_bundle.path_of(artifact), threads=1) as opened:
@@ -96,7 +96,7 @@ def test_what_cannot_be_exported_is_refused_before_any_work(checkpoint: Path, tm
         given = {"targets": ("onnx",), "precisions": ("fp32",)} | changes
         return ExportRequest(checkpoint, tmp_path / "b", **given)  # type: ignore[arg-type]
 
-    with pytest.raises(UsageError, match="one of onnx, openvino, tensorrt, tflite"):
+    with pytest.raises(UsageError, match="names among onnx, openvino, tensorrt, tflite"):
         export_bundle(request(targets=("coreml",)))
     with pytest.raises(UsageError, match="INT8 needs images"):
         export_bundle(request(precisions=("int8",)))

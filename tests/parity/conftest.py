@@ -198,9 +198,17 @@ def workbench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workbench:
         return lambda path, **_: bench.open(name, path.parent.name)
 
     monkeypatch.setattr(registry.RUNTIMES, "load", load_runtime)
-    monkeypatch.setattr(
-        registry.REFERENCES, "load", lambda name: lambda bundle, artifact: bench.open("reference", name)
-    )
+
+    class References:
+        """The fake-quantized modules of a bundle."""
+
+        def __init__(self, _bundle: Bundle) -> None:
+            pass
+
+        def open(self, artifact: Artifact) -> FakeRuntime:
+            return bench.open("reference", artifact.precision)
+
+    monkeypatch.setattr(registry.REFERENCES, "load", lambda _: References)
     return bench
 
 

@@ -308,3 +308,23 @@ def test_a_report_survives_its_file(workbench, tmp_path: Path):
     (tmp_path / "parity.json").write_text('{"schema_version": 2}')
     with pytest.raises(DataError, match="what `edgedet parity --json` wrote"):
         ParityReport.load(tmp_path / "parity.json")
+
+
+def test_a_small_sample_is_said_to_be_one_where_chance_decides(workbench):
+    report = run_parity(workbench.bundle, workbench.data)
+    (warning,) = report.warnings
+    assert f"{report.reference.detections} objects in 10 images" in warning
+    assert run_parity(workbench.bundle, workbench.data, precisions=["fp32"]).warnings == ()
+
+
+def test_classes_add_up_to_the_whole(workbench, noisy):
+    workbench.faults["ort", "int8"] = noisy("class_logits", 1.0)
+    budgets = load_budgets()
+    lenient = budgets.int8.model_copy(update={"threshold_tolerance": 0.3})
+    report = run_parity(
+        workbench.bundle, workbench.data, budgets=budgets.model_copy(update={"int8": lenient})
+    )
+    row = row_of(report, "ort", "int8")
+    assert min(row.matched, row.excused) > 0
+    for name in ("matched", "lost", "gained", "excused"):
+        assert sum(getattr(one, name) for one in row.classes) == getattr(row, name)

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torchvision import ops
 
-from edgedet.boxes import area, clip, cxcywh_to_xyxy, iou, nms, xyxy_to_cxcywh
+from edgedet.boxes import area, clip, cxcywh_to_xyxy, iou, nms, paired_iou, xyxy_to_cxcywh
 
 SIDE = 64
 
@@ -173,3 +173,9 @@ def test_large_sets_agree_with_batched_nms(count: int, classes: int, largest: fl
 def test_random_sets_agree_with_torchvision(seed: int) -> None:
     sample = random_candidates(400, 3, 150, seed)
     assert set(nms(*sample, 0.45).tolist()) == expected_nms(*sample, 0.45)
+
+
+@given(boxes(grid=4), st.randoms(use_true_random=False))
+def test_the_iou_of_pairs_is_the_diagonal_of_the_iou_of_all(found: np.ndarray, random) -> None:
+    others = found[random.sample(range(len(found)), len(found))]
+    np.testing.assert_allclose(paired_iou(found, others), iou(found, others).diagonal(), rtol=1e-6)

@@ -15,6 +15,7 @@ from edgedet.detections import Detections
 from edgedet.errors import DataError
 from edgedet.report import comparison_pictures, draw_comparison, draw_detections
 from edgedet.report.draw import GAINED, LOST, class_colour
+from edgedet.report.pictures import looks_different
 
 
 def detections(*boxes: tuple[float, ...]) -> Detections:
@@ -93,9 +94,20 @@ def test_pictures_are_of_the_rows_that_differ_first(parity):
     assert decoded.shape[:2] == pictures[0].size_hw == (360, 480)
 
 
-def test_equal_pictures_are_drawn_once(parity):
-    same = parity.model_copy(update={"rows": (parity.rows[0], parity.rows[0])})
-    assert len(comparison_pictures(same, Photos())) == 1
+def test_artifacts_that_look_alike_have_one_picture_and_only_where_none_differs(parity):
+    (worst,) = parity.rows[0].worst_images
+    matched = tuple(thing for thing in worst.objects if thing.outcome == "matched")
+    alike = worst.model_copy(
+        update={"objects": matched, "lost": 0, "gained": 0, "max_score_delta": 0.001, "max_box_px": 0.1}
+    )
+    row = parity.rows[0].model_copy(update={"worst_images": (alike,)})
+    assert not looks_different(row)
+    assert len(comparison_pictures(parity.model_copy(update={"rows": (row, row)}), Photos())) == 1
+    (picture,) = comparison_pictures(parity.model_copy(update={"rows": (row, parity.rows[1])}), Photos())
+    assert picture.title == f"{parity.rows[1].runtime} {parity.rows[1].precision}"
+    for change in ({"max_score_delta": 0.02}, {"max_box_px": 1.5}):
+        shifted = row.model_copy(update={"worst_images": (alike.model_copy(update=change),)})
+        assert looks_different(shifted)
 
 
 @pytest.mark.parametrize("gone", [True, False])
