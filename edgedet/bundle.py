@@ -16,8 +16,9 @@ from typing import Literal
 from pydantic import Field, ValidationError
 
 from edgedet.embedded import plan_sidecar
-from edgedet.errors import BundleError, UsageError
+from edgedet.errors import BundleError, MissingError, UsageError
 from edgedet.files import inside, sha256_of
+from edgedet.registry import install_command
 from edgedet.spec import SCHEMA_VERSION, DetectorSpec, Precision, QuantizationSpec, Value, first_problem
 
 MANIFEST = "bundle.json"
@@ -37,6 +38,24 @@ def companions(path: Path) -> tuple[Path, ...]:
     if path.suffix == ".xml":
         return (path.with_suffix(".bin"),)
     return (plan_sidecar(path),) if path.suffix == ".engine" else ()
+
+
+def runtime_of(path: Path) -> str:
+    """Name of the runtime that opens a lone artifact, told from how its name ends.
+
+    Raises:
+        BundleError: There is no such file, or no runtime opens files of that name.
+    """
+    name = RUNTIME_OF_SUFFIX.get(path.suffix)
+    if name is None or not path.is_file():
+        ending = f"a {path.suffix} file" if path.suffix else "a file whose name has no ending"
+        raise BundleError(
+            f"cannot open {path}",
+            got=ending if path.is_file() else "no such path",
+            expected=f"a bundle folder or a file ending in {', '.join(RUNTIME_OF_SUFFIX)}",
+            fix="check the path, or make a bundle with `edgedet export`",
+        )
+    return name
 
 
 class FileEntry(Value):
@@ -102,20 +121,41 @@ class Bundle:
 
         Raises:
             UsageError: There is none; the message lists what there is.
+            MissingError: It could not be built where the bundle was exported.
         """
         for artifact in self.manifest.artifacts:
             if (artifact.runtime, artifact.precision) == (runtime, precision):
                 return artifact
         raise self.no_artifact(runtime, precision)
 
-    def no_artifact(self, runtime: str, precision: str) -> UsageError:
-        """The error that lists what the bundle has."""
+    def not_built(self, runtime: str, precision: str | None = None) -> Artifact | None:
+        """What the bundle has instead of an artifact that only the device of its runtime could build."""
+        for artifact in self.manifest.artifacts:
+            is_this = artifact.target == runtime and precision in (None, artifact.precision)
+            if is_this and not artifact.runtime:
+                return artifact
+        return None
+
+    def no_artifact(self, runtime: str | None, precision: str | None) -> UsageError | MissingError:
+        """The error that lists what the bundle has, or says why it lacks what was asked for; None is any."""
+        unbuilt = self.not_built(runtime, precision) if runtime else None
+        if unbuilt is not None:
+            return MissingError(
+                f"{self.root} has no {unbuilt.precision} engine for {runtime}",
+                got="the TensorRT engine was not built where the bundle was exported"
+                + (f" ({unbuilt.note})" if unbuilt.note else ""),
+                expected="an engine, which only the device that runs it can build",
+                fix=f"on that device: {install_command('tensorrt')}, then export again with --to tensorrt",
+            )
         have = ", ".join(f"{a.runtime} {a.precision}" for a in self.manifest.artifacts if a.runtime)
+        asked = " ".join(filter(None, (runtime, precision)))
         return UsageError(
-            f"{self.root} has no {precision} artifact for {runtime}",
-            got=f"{runtime} {precision}",
-            expected=f"one of {have}",
-            fix="choose one of those, or export again with that target and precision",
+            f"{self.root} has no artifact {f'for {asked}' if asked else 'that can be run'}",
+            got=asked or "files that no runtime opens as they are",
+            expected=f"one of {have}" if have else "a bundle with an artifact that a runtime opens",
+            fix="choose one of those, or export again with that target and precision"
+            if have
+            else "export again, on the device if the target is tensorrt",
         )
 
     def path_of(self, artifact: Artifact) -> Path:

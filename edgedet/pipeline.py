@@ -10,15 +10,17 @@ import numpy as np
 
 from edgedet import registry
 from edgedet.boxes import Floats
-from edgedet.bundle import MANIFEST, RUNTIME_OF_SUFFIX, Artifact, open_bundle
+from edgedet.bundle import MANIFEST, Artifact, open_bundle, runtime_of
 from edgedet.decode import decode
 from edgedet.detections import Detections
-from edgedet.errors import BundleError, MissingError, UsageError
+from edgedet.errors import MissingError, UsageError
 from edgedet.preprocess import Image, preprocess
-from edgedet.spec import PRECISIONS, DetectorSpec, TensorSpec
+from edgedet.selection import FLOAT, check_precision
+from edgedet.spec import PRECISIONS, DetectorSpec, Precision, TensorSpec
 
 # The order in which a bundle's runtimes are tried when none is named.
-_PREFERENCE = ("ort", "openvino", "tflite", "tensorrt", "eager")
+# Others of the table come after these, and PyTorch, which is the reference, comes last.
+_PREFERENCE = ("ort", "openvino", "tflite", "tensorrt")
 
 
 class RuntimeLike(Protocol):
@@ -84,52 +86,41 @@ def load(
     Args:
         path: A bundle folder, or one .onnx, .xml, .tflite, .engine or .safetensors file with its spec inside.
         runtime: One of the names in `edgedet.registry.RUNTIMES`; by default the first one installed.
-        precision: "fp32", "fp16" or "int8"; by default the first that the runtime has, in that order.
+        precision: "fp32" or "int8"; by default the first that the runtime has, in that order.
         threads: CPU threads of the runtime; by default the vendor's choice.
 
     Raises:
         BundleError: The path is neither, or its contents cannot be trusted.
         UsageError: The bundle has no such artifact.
-        MissingError: The runtime is not installed.
+        MissingError: The runtime is not installed, or its engine was not built at the export.
     """
     source = Path(path)
     if runtime is not None:
         registry.RUNTIMES.entry(runtime)
-    if precision is not None and precision not in PRECISIONS:
-        raise UsageError(
-            "there is no such precision",
-            got=precision,
-            expected=", ".join(PRECISIONS),
-            fix="use one of those",
-        )
+    wanted = None if precision is None else check_precision(precision)
     if source.is_dir() or source.name == MANIFEST:
-        return _load_bundle(source.parent if source.name == MANIFEST else source, runtime, precision, threads)
-    name = runtime or RUNTIME_OF_SUFFIX.get(source.suffix, "")
-    if not source.is_file() or not name:
-        raise BundleError(
-            f"cannot open {source}",
-            got=f"a {source.suffix or 'nameless'} file" if source.is_file() else "no such path",
-            expected=f"a bundle folder or a file ending in {', '.join(RUNTIME_OF_SUFFIX)}",
-            fix="check the path, or make a bundle with `edgedet export`",
-        )
+        return _load_bundle(source.parent if source.name == MANIFEST else source, runtime, wanted, threads)
+    name = runtime if runtime and source.is_file() else runtime_of(source)
     pipeline = Pipeline(registry.RUNTIMES.load(name)(source, threads=threads))
-    if precision is not None and pipeline.spec.precision != precision:
+    if wanted is not None and pipeline.spec.precision != wanted:
         pipeline.close()
         raise UsageError(
-            f"{source} is not {precision}",
+            f"{source} is not {wanted}",
             got=f"an artifact in {pipeline.spec.precision}",
-            expected=precision,
-            fix=f"leave --precision out, or name the {precision} file",
+            expected=wanted,
+            fix=f"leave --precision out, or name the {wanted} file",
         )
     return pipeline
 
 
-def _load_bundle(root: Path, runtime: str | None, precision: str | None, threads: int | None) -> Pipeline:
+def _load_bundle(
+    root: Path, runtime: str | None, precision: Precision | None, threads: int | None
+) -> Pipeline:
     bundle = open_bundle(root)
     artifacts: dict[tuple[str, str], Artifact] = {
         (a.runtime, a.precision): a for a in bundle.manifest.artifacts
     }
-    runtimes = (runtime,) if runtime else _PREFERENCE
+    runtimes = (runtime,) if runtime else _by_preference()
     precisions = (precision,) if precision else PRECISIONS
     missing: MissingError | None = None
     for name in runtimes:
@@ -145,4 +136,9 @@ def _load_bundle(root: Path, runtime: str | None, precision: str | None, threads
                 missing = missing or exc
     if missing is not None:
         raise missing
-    raise bundle.no_artifact(runtime or "any runtime", precision or "any precision")
+    raise bundle.no_artifact(runtime, precision)
+
+
+def _by_preference() -> tuple[str, ...]:
+    others = (name for name in registry.RUNTIMES if name not in (*_PREFERENCE, FLOAT))
+    return (*_PREFERENCE, *others, FLOAT)

@@ -7,9 +7,11 @@ here and a line in a test fixture.
 from __future__ import annotations
 
 import importlib
+import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
+from functools import cache
 from typing import Any
 
 from edgedet.errors import MissingExtraError, UsageError
@@ -90,8 +92,25 @@ def missing_extra(what: str, exc: ModuleNotFoundError, extra: str) -> MissingExt
         f"{what} cannot be used here",
         got=f"no Python package {exc.name!r}",
         expected="it to be installed",
-        fix=f'pip install "edgedet[{extra}]"' if extra else f"pip install {exc.name}",
+        fix=install_command(extra) if extra else f"pip install {exc.name}",
     )
+
+
+def install_command(extra: str) -> str:
+    """What to type to install an extra: of the clone where edgedet was installed from one to be edited."""
+    return f'pip install -e ".[{extra}]"' if _is_editable() else f'pip install "edgedet[{extra}]"'
+
+
+@cache
+def _is_editable() -> bool:
+    """Whether the installation is a link to a clone, as its `direct_url.json` says (PEP 610)."""
+    from importlib import metadata
+
+    try:
+        origin = metadata.distribution("edgedet").read_text("direct_url.json")
+        return bool(origin) and json.loads(origin or "{}")["dir_info"]["editable"] is True
+    except (metadata.PackageNotFoundError, KeyError, TypeError, ValueError):
+        return False
 
 
 RUNTIMES = Table(

@@ -7,10 +7,13 @@ from collections.abc import Sequence
 from edgedet import registry
 from edgedet.bundle import Artifact, Bundle
 from edgedet.errors import UsageError
-from edgedet.spec import PRECISIONS, Value
+from edgedet.spec import PRECISIONS, Precision, Value
 
 # The checkpoint in PyTorch: a bundle has it in float only, and that it has no other is not worth a word.
 FLOAT = "eager"
+
+# What the targets make; the schema of a spec also has fp16, which none makes yet.
+MADE_PRECISIONS: tuple[Precision, ...] = ("fp32", "int8")
 
 
 class Skipped(Value):
@@ -37,8 +40,9 @@ def select(
 
     Raises:
         UsageError: A name does not exist, the bundle lacks what was asked for, or nothing is selected.
+        MissingError: What was asked for could not be built where the bundle was exported.
     """
-    check_names(runtimes, precisions)
+    precisions = check_names(runtimes, precisions)
     available = {(a.runtime, a.precision): a for a in bundle.manifest.artifacts if a.runtime}
     everything = sorted({runtime for runtime, _ in available} - set(leave_out))
     wanted = everything if runtimes is None else list(dict.fromkeys(runtimes))
@@ -48,37 +52,59 @@ def select(
     ]
     artifacts = [available[key] for key in keys if key in available]
     if not artifacts:
+        for name in runtimes or ():
+            if bundle.not_built(name):
+                raise bundle.no_artifact(name, None)
         raise _nothing(bundle, [*(runtimes or ()), *(precisions or ())])
     absent = [key for key in keys if key not in available]
     if absent and runtimes is not None and precisions is not None:
         bundle.artifact(*absent[0])  # raises, listing what there is
-    skipped = [Skipped(runtime=r, precision=p, reason="not in the bundle") for r, p in absent if r != FLOAT]
+    skipped = [
+        Skipped(runtime=r, precision=p, reason=_absence(bundle, r, p)) for r, p in absent if r != FLOAT
+    ]
     if runtimes is None:
         skipped += [_not_runnable(a) for a in bundle.manifest.artifacts if not a.runtime]
     return artifacts, skipped
 
 
-def check_names(runtimes: Sequence[str] | None, precisions: Sequence[str] | None) -> None:
-    """Refuse names that do not exist.
+def check_names(
+    runtimes: Sequence[str] | None, precisions: Sequence[str] | None
+) -> tuple[Precision, ...] | None:
+    """Refuse names that do not exist; returns the precisions as they are spelt, None for None.
 
     Raises:
         UsageError: One does not.
     """
     for name in runtimes or ():
         registry.RUNTIMES.entry(name)
-    for precision in precisions or ():
-        if precision not in PRECISIONS:
-            raise UsageError(
-                "there is no such precision",
-                got=precision,
-                expected=", ".join(PRECISIONS),
-                fix="use one of those",
-            )
+    return None if precisions is None else tuple(map(check_precision, precisions))
+
+
+def check_precision(name: str) -> Precision:
+    """The precision of that name, in whatever case it is written.
+
+    Raises:
+        UsageError: There is none.
+    """
+    for precision in PRECISIONS:
+        if precision == name.lower():
+            return precision
+    raise UsageError(
+        "there is no precision of that name",
+        got=repr(name),
+        expected="one of " + ", ".join(MADE_PRECISIONS),
+        fix="use one of those",
+    )
 
 
 def _not_runnable(artifact: Artifact) -> Skipped:
     reason = artifact.note or "no runtime opens this file as it is"
     return Skipped(runtime=artifact.target, precision=artifact.precision, reason=reason)
+
+
+def _absence(bundle: Bundle, runtime: str, precision: str) -> str:
+    unbuilt = bundle.not_built(runtime, precision)
+    return "not in the bundle" if unbuilt is None else unbuilt.note or "not built where it was exported"
 
 
 def _nothing(bundle: Bundle, asked: Sequence[str]) -> UsageError:

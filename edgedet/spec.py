@@ -7,10 +7,10 @@ width)`; mean and standard deviation are in pixel units of 0..255 and in the col
 from __future__ import annotations
 
 import math
-from pathlib import PurePosixPath
+from collections import Counter
 from typing import Annotated, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from edgedet.errors import BundleError
 
@@ -35,7 +35,30 @@ class Value(BaseModel):
 def first_problem(exc: ValidationError) -> str:
     """Where the first thing that does not validate is, and what is wrong with it."""
     first = exc.errors()[0]
-    return f"{'.'.join(map(str, first['loc'])) or 'the document'}: {first['msg']}"
+    return f"{'.'.join(map(str, first['loc'])) or 'the document'}: {problem_text(first['msg'])}"
+
+
+def problem_text(message: str) -> str:
+    """What is wrong, as pydantic says it or as a validator of ours does."""
+    return message.removeprefix("Value error, ")
+
+
+def _check_name(name: str) -> str:
+    if name in ("", ".", "..") or not name.isprintable() or set("/\\") & set(name):
+        raise ValueError(f"a detector's name is a plain file name, got {name!r}")
+    return name
+
+
+def _check_labels(labels: tuple[str, ...]) -> tuple[str, ...]:
+    repeated = [label for label, count in Counter(labels).items() if count > 1]
+    if repeated:
+        raise ValueError(f"every label is there once, got {', '.join(map(repr, repeated[:10]))} more often")
+    return labels
+
+
+# What files and folders are named after: no separators, no control characters, neither "." nor "..".
+DetectorName = Annotated[str, AfterValidator(_check_name)]
+Labels = Annotated[tuple[str, ...], Field(min_length=1), AfterValidator(_check_labels)]
 
 
 class TensorSpec(Value):
@@ -143,24 +166,17 @@ class DetectorSpec(Value):
     """All that is needed to feed a detector and read its outputs."""
 
     schema_version: Literal[1] = SCHEMA_VERSION
-    name: str
+    name: DetectorName
     input: InputSpec
     outputs: tuple[OutputSpec, ...] = Field(min_length=1)
     decoder: DecoderSpec
-    labels: tuple[str, ...] = Field(min_length=1)
+    labels: Labels
     precision: Precision = "fp32"
     score_threshold: Annotated[float, Field(ge=0, le=1)] = 0.4
     iou_threshold: Annotated[float, Field(ge=0, le=1)] = 0.45
     max_detections: Annotated[int, Field(gt=0)] = 100
     quantization: QuantizationSpec | None = None
     provenance: Provenance = Provenance()
-
-    @field_validator("name")
-    @classmethod
-    def _name_is_a_plain_file_name(cls, name: str) -> str:
-        if not name or PurePosixPath(name).name != name or "\\" in name:
-            raise ValueError(f"a detector's name is a plain file name, got {name!r}")
-        return name
 
     @model_validator(mode="after")
     def _outputs_fit_the_decoder(self) -> DetectorSpec:

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 
 import torch
 
-# Ranges narrower than this carry no signal; a smaller scale would only overflow in the kernels.
-_SMALLEST_SCALE = 2.0**-30
+# Ranges narrower than 255 of these carry no signal. A smaller scale would leave no room for biases, which are
+# int32 in steps of input scale x weight scale.
+_SMALLEST_SCALE = 2.0**-16
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +29,8 @@ class Encoding:
         quant_min: Smallest integer.
         quant_max: Largest integer.
         symmetric: The zero point is 0.
-        fuses_residuals: The kernels add a residual to a convolution's sum before they round.
+        fuses_epilogues: The kernels add a residual to a convolution's sum, and compute any activation of it,
+            before they round.
     """
 
     name: str
@@ -36,7 +38,7 @@ class Encoding:
     quant_min: int
     quant_max: int
     symmetric: bool
-    fuses_residuals: bool
+    fuses_epilogues: bool
 
     def params(self, low: float, high: float) -> QuantParams:
         """Scale and zero point of a range, widened to hold 0, which padding and ReLU need exactly."""
@@ -49,13 +51,14 @@ class Encoding:
 
 
 # ONNX Runtime's x86 kernels are fastest with unsigned activations and signed weights; its sums read integers.
-ONNX_RUNTIME = Encoding("onnxruntime", torch.uint8, 0, 255, symmetric=False, fuses_residuals=False)
-# OpenVINO's CPU plugin takes the same types, and adds a residual inside the convolution before it. Quantizing
-# between the two cost 6 dB of SNR against the reference, for the plugin does not execute it.
-OPENVINO = Encoding("openvino", torch.uint8, 0, 255, symmetric=False, fuses_residuals=True)
-# TensorRT's explicit quantization: signed, zero point 0, and the same fusion of residuals.
-TENSORRT = Encoding("tensorrt", torch.int8, -128, 127, symmetric=True, fuses_residuals=True)
+ONNX_RUNTIME = Encoding("onnxruntime", torch.uint8, 0, 255, symmetric=False, fuses_epilogues=False)
+# OpenVINO's CPU plugin takes the same types, and computes a residual addition, hard-swish and their like
+# inside the convolution before them. Quantizing in between cost 6 dB of SNR against the reference, for the
+# plugin does not execute it.
+OPENVINO = Encoding("openvino", torch.uint8, 0, 255, symmetric=False, fuses_epilogues=True)
+# TensorRT's explicit quantization: signed, zero point 0, and the same fusions.
+TENSORRT = Encoding("tensorrt", torch.int8, -128, 127, symmetric=True, fuses_epilogues=True)
 # TFLite's full-integer specification: signed affine activations.
-TFLITE = Encoding("tflite", torch.int8, -128, 127, symmetric=False, fuses_residuals=False)
+TFLITE = Encoding("tflite", torch.int8, -128, 127, symmetric=False, fuses_epilogues=False)
 
 ENCODINGS = {encoding.name: encoding for encoding in (ONNX_RUNTIME, OPENVINO, TENSORRT, TFLITE)}

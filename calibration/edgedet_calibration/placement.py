@@ -1,9 +1,12 @@
 """Where quantizers go in a captured graph: one placement, whatever the target.
 
 A convolution and the clamp after it (ReLU, ReLU6) are one unit with one output range, because the kernels of
-every target compute them as one; nothing is quantized between them. Operators that only move values (slice,
-concatenation, max pool) share one range over their inputs and output, because the integer kernels copy bytes.
-Whatever is not listed here stays float between a dequantization and a quantization: right, but slow.
+every target compute them as one; nothing is quantized between them. Where a target's convolutions compute any
+activation and the addition of a residual as well (`Encoding.fuses_epilogues`), those belong to the unit too;
+for the others `lower` has written activations in operators that have integer kernels. Operators that only
+move values (slice, concatenation, max pool) share one range over their inputs and output, because the integer
+kernels copy bytes. Whatever is not listed here stays float between a dequantization and a quantization:
+right, but slow.
 
 Outputs of the graph are float. The reshaping behind the predictors runs on dequantized values; the predictors
 of one output share a range, since a converter may move the concatenation in front of the dequantization.
@@ -11,7 +14,7 @@ of one output share a range, since a converter may move the concatenation in fro
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 
 import torch
@@ -29,6 +32,11 @@ CLAMPS = frozenset(
         _aten.clamp_min.default,
     }
 )
+# What a convolution's kernel may compute behind it, and what is an operator of its own otherwise.
+ACTIVATIONS = frozenset(
+    {_aten.hardsigmoid.default, _aten.hardswish.default, _aten.sigmoid.default, _aten.silu.default}
+)
+POOLS = frozenset({_aten.adaptive_avg_pool2d.default, _aten.avg_pool2d.default, _aten.mean.dim})
 ELEMENTWISE = frozenset({_aten.add.Tensor, _aten.mul.Tensor})
 MOVES = frozenset(
     {
@@ -39,6 +47,8 @@ MOVES = frozenset(
         _aten.reshape.default,
         _aten.slice.Tensor,
         _aten.transpose.int,
+        _aten.upsample_bilinear2d.vec,
+        _aten.upsample_nearest2d.vec,
         _aten.view.default,
     }
 )
@@ -49,7 +59,7 @@ class Unit:
     """Operators that one integer kernel computes.
 
     Attributes:
-        kind: "weighted", "elementwise" or "move".
+        kind: "weighted", "elementwise", "activation", "pool" or "move".
         nodes: Names in order; the last one's output is the unit's.
         inputs: Names of the nodes whose values it reads as integers.
     """
@@ -89,20 +99,23 @@ def place(
     graph_module: GraphModule,
     keeps_float: Callable[[str], bool] = lambda _: False,
     *,
-    fuses_residuals: bool = False,
+    fuses_epilogues: bool = False,
+    constants: Collection[str] = (),
 ) -> Placement:
     """Decide what is quantized.
 
     Args:
         graph_module: A captured graph with batch normalisation folded.
         keeps_float: Says of a node's name whether its unit is to stay float.
-        fuses_residuals: The target's convolutions add a residual before they round, so that nothing is
-            quantized between the two.
+        fuses_epilogues: The target's convolutions add a residual and compute any activation before they
+            round, so that nothing is quantized in between.
+        constants: Names of constants that elementwise operators read as integers.
     """
     nodes = [n for n in graph_module.graph.nodes if n.op == "call_function" and not keeps_float(n.name)]
-    chains = [chain for node in nodes if (chain := _chain(node, fuses_residuals, keeps_float))]
+    rules = _Rules(keeps_float, fuses_epilogues, frozenset(constants))
+    chains = [chain for node in nodes if (chain := _chain(node, rules))]
     fused = {node for chain in chains for node in chain[1:]}
-    units = [_unit(chain) for chain in chains if chain[0] not in fused]
+    units = [_unit(chain, rules) for chain in chains if chain[0] not in fused]
     quantized = {name for unit in units for name in (*unit.inputs, unit.output)}
     units += _moves(nodes, quantized)
     order = {node.name: index for index, node in enumerate(graph_module.graph.nodes)}
@@ -119,30 +132,50 @@ def place(
     return Placement(tuple(units), {name: groups.find(name) for name in names})
 
 
-def _chain(node: Node, fuses_residuals: bool, keeps_float: Callable[[str], bool]) -> list[Node]:
+@dataclass(frozen=True, slots=True)
+class _Rules:
+    """The arguments of `place`."""
+
+    keeps_float: Callable[[str], bool]
+    fuses_epilogues: bool
+    constants: frozenset[str]
+
+    def reads(self, node: object) -> bool:
+        """Whether an operator reads this argument as integers: a tensor, or a constant that is one."""
+        return isinstance(node, Node) and (node.op != "get_attr" or node.name in self.constants)
+
+    def only_user(self, node: Node) -> Node | None:
+        """The one operator that reads a node, if it may be quantized."""
+        users = list(node.users)
+        return users[0] if len(users) == 1 and not self.keeps_float(users[0].name) else None
+
+
+def _chain(node: Node, rules: _Rules) -> list[Node]:
     """The operators that one kernel computes, from the one that starts it; empty where nothing starts."""
-    if not (node.target in WEIGHTED or _is_elementwise(node)):
+    if node.target in ACTIVATIONS or node.target in POOLS:
+        return [node]
+    if not (node.target in WEIGHTED or _is_elementwise(node, rules)):
         return []
     chain = [node]
-    following = _only_user(node, keeps_float)
-    if fuses_residuals and following is not None and _adds_residual_of(following, node):
+    following = rules.only_user(node)
+    if rules.fuses_epilogues and following is not None and _adds_residual_of(following, node, rules):
         chain.append(following)
-        following = _only_user(following, keeps_float)
-    if following is not None and following.target in CLAMPS:
+        following = rules.only_user(following)
+    fusable = CLAMPS | ACTIVATIONS if rules.fuses_epilogues and node.target in WEIGHTED else CLAMPS
+    if following is not None and following.target in fusable:
         chain.append(following)
     return chain
 
 
-def _is_elementwise(node: Node) -> bool:
-    tensors = [a for a in node.args[:2] if isinstance(a, Node) and a.op != "get_attr"]
-    return node.target in ELEMENTWISE and len(tensors) == 2
+def _is_elementwise(node: Node, rules: _Rules) -> bool:
+    return node.target in ELEMENTWISE and all(rules.reads(arg) for arg in node.args[:2])
 
 
-def _adds_residual_of(addition: Node, convolution: Node) -> bool:
+def _adds_residual_of(addition: Node, convolution: Node, rules: _Rules) -> bool:
     """Whether a convolution can take an addition in: where both sides could, the later one does."""
     if addition.target is not _aten.add.Tensor or convolution.target not in WEIGHTED:
         return False
-    if not _is_elementwise(addition) or addition.args[0] is addition.args[1]:
+    if not _is_elementwise(addition, rules) or addition.args[0] is addition.args[1]:
         return False
     able = [n for n in addition.all_input_nodes if n.target in WEIGHTED and len(n.users) == 1]
     return max(able, key=_position) is convolution
@@ -152,18 +185,17 @@ def _position(node: Node) -> int:
     return next(index for index, other in enumerate(node.graph.nodes) if other is node)
 
 
-def _only_user(node: Node, keeps_float: Callable[[str], bool]) -> Node | None:
-    users = list(node.users)
-    return users[0] if len(users) == 1 and not keeps_float(users[0].name) else None
-
-
-def _unit(chain: list[Node]) -> Unit:
+def _unit(chain: list[Node], rules: _Rules) -> Unit:
     members = set(chain)
-    inputs = [
-        n.name for node in chain for n in node.all_input_nodes if n.op != "get_attr" and n not in members
-    ]
-    kind = "weighted" if chain[0].target in WEIGHTED else "elementwise"
-    return Unit(kind, tuple(node.name for node in chain), tuple(dict.fromkeys(inputs)))
+    inputs = [n.name for node in chain for n in node.all_input_nodes if rules.reads(n) and n not in members]
+    return Unit(_kind(chain[0]), tuple(node.name for node in chain), tuple(dict.fromkeys(inputs)))
+
+
+def _kind(first: Node) -> str:
+    for kind, targets in (("weighted", WEIGHTED), ("activation", ACTIVATIONS), ("pool", POOLS)):
+        if first.target in targets:
+            return kind
+    return "elementwise"
 
 
 def _moves(nodes: list[Node], quantized: set[str]) -> list[Unit]:

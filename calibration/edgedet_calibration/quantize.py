@@ -21,8 +21,10 @@ from torchao.quantization.pt2e.quantizer import (
 )
 
 from edgedet import registry
+from edgedet.errors import CheckpointError
 from edgedet.models.capture import Captured, parameter_of
 from edgedet_calibration.encodings import Encoding, QuantParams
+from edgedet_calibration.lower import NOT_LOWERED, Lowered, lower
 from edgedet_calibration.placement import WEIGHTED, Placement, place
 from edgedet_calibration.recipe import Recipe
 from edgedet_calibration.stats import Histogram, Stats
@@ -36,16 +38,22 @@ _SMALLEST_WEIGHT_SCALE = 2.0**-20
 
 
 def quant_params(
-    placement: Placement, stats: Stats, recipe: Recipe, encoding: Encoding
+    placement: Placement, stats: Stats, recipe: Recipe, encoding: Encoding, lowered: Lowered = NOT_LOWERED
 ) -> dict[str, QuantParams]:
     """Scale and zero point of every quantized tensor; those that share a range get the same."""
     merged: dict[str, Histogram] = {}
     for name, group in placement.ranges.items():
-        histogram = stats.tensors[name].histogram()
-        merged[group] = merged[group].merged(histogram) if group in merged else histogram
+        if name not in lowered.fixed:
+            histogram = stats.tensors[lowered.source(name)].histogram()
+            merged[group] = merged[group].merged(histogram) if group in merged else histogram
     choose = registry.OBSERVERS.load(recipe.observer)
-    params = {group: encoding.params(*choose(histogram, recipe)) for group, histogram in merged.items()}
-    return {name: params[group] for name, group in placement.ranges.items()}
+    chosen = {group: choose(histogram, recipe) for group, histogram in merged.items()}
+    params = {}
+    for name, group in placement.ranges.items():
+        low, high = lowered.fixed.get(name) or chosen[group]
+        factor = lowered.factor(name)
+        params[name] = encoding.params(factor * low, factor * high)
+    return params
 
 
 def quantize(
@@ -63,11 +71,19 @@ def quantize(
 
     Raises:
         BundleError: The statistics are of another detector.
+        CheckpointError: A bias does not fit the integers of the kernels.
     """
-    placement = place(captured.graph_module, recipe.keeps_float, fuses_residuals=encoding.fuses_residuals)
-    stats.check_fits(captured.spec.provenance.checkpoint_sha256, captured.spec.input, placement.ranges)
-    params = quant_params(placement, stats, recipe, encoding)
     graph_module = copy.deepcopy(captured.graph_module)
+    lowered = NOT_LOWERED if encoding.fuses_epilogues else lower(graph_module, recipe.keeps_float)
+    placement = place(
+        graph_module,
+        recipe.keeps_float,
+        fuses_epilogues=encoding.fuses_epilogues,
+        constants=lowered.fixed,
+    )
+    wanted = {lowered.source(name) for name in placement.ranges if name not in lowered.fixed}
+    stats.check_fits(captured.spec.provenance.checkpoint_sha256, captured.spec.input, wanted)
+    params = quant_params(placement, stats, recipe, encoding, lowered)
     if not encoding.symmetric:  # TensorRT adds biases in float
         _round_biases(graph_module, placement, params, recipe)
     quantizer = PlacementQuantizer(placement, params, recipe, encoding)
@@ -136,8 +152,16 @@ def _round_biases(
         step = params[unit.inputs[0]].scale * (largest.double() / WEIGHT_LIMIT).clamp_min(
             _SMALLEST_WEIGHT_SCALE
         )
+        steps = (bias.double() / step).round()
+        if steps.abs().max() >= 2.0**31:
+            raise CheckpointError(
+                f"{node.name} cannot be quantized",
+                got=f"a bias of {float(bias.abs().max()):.3g} beside inputs and weights that are all but 0",
+                expected="a bias of less than 2^31 steps of input scale x weight scale",
+                fix=f'keep it float: float_layers = ["{node.name}"] in a file for --recipe',
+            )
         with torch.no_grad():
-            bias.copy_((bias.double() / step).round() * step)
+            bias.copy_(steps * step)
 
 
 def _activation_spec(params: QuantParams, encoding: Encoding) -> FixedQParamsQuantizationSpec:

@@ -110,8 +110,8 @@ def warnings_of(
             warnings.append(f"{sentence}: {', '.join(map(_name, faulty))}")
     if load_average > 0.5 * environment.cores:
         warnings.append(
-            f"other programs kept {load_average:.1f} of {environment.cores} cores busy before the first "
-            "measurement; compare ratios, not milliseconds"
+            f"a load of {load_average:.1f} on {environment.cores} cores before the first measurement; "
+            "compare ratios, not milliseconds"
         )
     if environment.governor not in ("", "performance"):
         warnings.append(

@@ -18,11 +18,11 @@ from edgedet.bench.report import BenchmarkReport
 from edgedet.bench.rows import Measured, benchmark_rows, warnings_of
 from edgedet.bench.stopwatch import Times
 from edgedet.bench.workers import Order, Worker
-from edgedet.bundle import MANIFEST, RUNTIME_OF_SUFFIX, companions, open_bundle
+from edgedet.bundle import MANIFEST, companions, open_bundle, runtime_of
 from edgedet.data import open_dataset
 from edgedet.data.dataset import Dataset, nothing_to
 from edgedet.environment import read_environment
-from edgedet.errors import BundleError, InternalError, MissingError, UsageError
+from edgedet.errors import EdgedetError, InternalError, MissingError, UsageError
 from edgedet.preprocess import Image
 from edgedet.progress import Track, silent
 from edgedet.selection import Skipped, check_names, select
@@ -79,10 +79,10 @@ def run_benchmark(
         BundleError: The source cannot be read.
         DataError: The data set has no readable image.
         MissingError: A runtime that was asked for is not installed, or none is.
-        InternalError: No worker came to the end of its measurements.
+        InternalError: The worker of a runtime that was asked for ended early, or all did.
     """
     _check_numbers(threads, duration_s)
-    check_names(runtimes, precisions)
+    precisions = check_names(runtimes, precisions)
     spec, contenders, skipped = _contenders(Path(source), runtimes, precisions)
     frames, description = _frames(open_dataset("builtin") if dataset is None else dataset)
     environment = read_environment()
@@ -91,7 +91,7 @@ def run_benchmark(
         images = _saved(frames, stack)
         jobs = [(contender, count) for contender in contenders for count in dict.fromkeys(threads)]
         lanes = _open_all(jobs, images, runtimes, skipped, stack, track)
-        _take_turns(lanes, duration_s, skipped, track)
+        _take_turns(lanes, duration_s, runtimes, skipped, track)
         measured = [_measured(lane) for lane in lanes if lane.rounds]
     rows = benchmark_rows(measured)
     return BenchmarkReport(
@@ -132,14 +132,7 @@ def _contenders(
 def _lone(
     path: Path, runtimes: Sequence[str] | None, precisions: Sequence[str] | None
 ) -> tuple[DetectorSpec, _Contender]:
-    name = RUNTIME_OF_SUFFIX.get(path.suffix)
-    if name is None:
-        raise BundleError(
-            f"cannot open {path}",
-            got=f"a {path.suffix or 'nameless'} file",
-            expected=f"a bundle folder or a file ending in {', '.join(RUNTIME_OF_SUFFIX)}",
-            fix="check the path, or make a bundle with `edgedet export`",
-        )
+    name = runtime_of(path)
     spec: DetectorSpec = registry.RUNTIMES.load(name).read_spec(path)
     if (runtimes and list(runtimes) != [name]) or (precisions and list(precisions) != [spec.precision]):
         raise UsageError(
@@ -158,7 +151,8 @@ def _frames(dataset: Dataset) -> tuple[list[Image], str]:
         raise nothing_to("detect in", dataset)
     sizes = sorted({f"{frame.shape[1]}x{frame.shape[0]}" for frame in frames})
     shown = ", ".join(sizes[:3]) + (" and others" if len(sizes) > 3 else "")
-    return frames, f"{len(frames)} images of {dataset.root.name}, {shown}"
+    name = " ".join(filter(None, (dataset.root.resolve().name, dataset.split)))
+    return frames, f"the first {len(frames)} images of {name}, shown in turn, {shown}"
 
 
 def _saved(frames: Sequence[Image], stack: ExitStack) -> Path:
@@ -178,7 +172,7 @@ def _open_all(
     """One warm worker a job; runtimes that do not work here are skipped unless they were asked for."""
     lanes: list[_Lane] = []
     missing: dict[tuple[str, Precision], MissingError | InternalError] = {}
-    for contender, count in track(jobs, "Warming up", len(jobs)):
+    for index, (contender, count) in enumerate(track(jobs, "Warming up", len(jobs))):
         key = (contender.runtime, contender.precision)
         if key in missing:
             continue
@@ -189,29 +183,50 @@ def _open_all(
             if asked is not None:
                 raise
             missing[key] = exc
-            skipped.append(Skipped(runtime=key[0], precision=key[1], reason=str(exc)))
+            skipped.append(_skipped(contender, [n for other, n in jobs[index:] if other is contender], exc))
     if not lanes:
         raise next(iter(missing.values()))
     return lanes
 
 
-def _take_turns(lanes: list[_Lane], duration_s: float, skipped: list[Skipped], track: Track) -> None:
-    """Rounds in which every worker measures once, each round beginning with another one."""
+def turns(lanes: int, rounds: int) -> list[int]:
+    """Whose turn it is: rounds in which every lane has one, each round beginning with another lane."""
+    return [(start + index) % lanes for start in range(rounds) for index in range(lanes)]
+
+
+def _take_turns(
+    lanes: list[_Lane],
+    duration_s: float,
+    asked: Sequence[str] | None,
+    skipped: list[Skipped],
+    track: Track,
+) -> None:
+    """Measure in turns; a worker that ends early is skipped unless its runtime was asked for."""
     rounds = max(1, round(duration_s / _TURN_S))
-    turns = [lanes[(start + index) % len(lanes)] for start in range(rounds) for index in range(len(lanes))]
+    order = [lanes[index] for index in turns(len(lanes), rounds)]
     failed: dict[int, InternalError] = {}
-    for lane in track(turns, "Measuring", len(turns)):
+    for lane in track(order, "Measuring", len(order)):
         if id(lane) in failed:
             continue
         try:
             lane.rounds.append(lane.worker.measure(duration_s / rounds))
         except InternalError as exc:
+            if asked is not None:
+                raise
             failed[id(lane)] = exc
             lane.rounds.clear()
-            contender = lane.contender
-            skipped.append(Skipped(runtime=contender.runtime, precision=contender.precision, reason=str(exc)))
+            skipped.append(_skipped(lane.contender, [lane.worker.order.threads], exc))
     if len(failed) == len(lanes):
         raise next(iter(failed.values()))
+
+
+def _skipped(contender: _Contender, threads: Sequence[int], why: EdgedetError) -> Skipped:
+    """What is not measured, with which numbers of threads: others may have a row."""
+    count = " and ".join(map(str, threads))
+    reason = str(why)
+    if not isinstance(why, MissingError):
+        reason = f"with {count} thread{'s' * (count != '1')}, {why}"
+    return Skipped(runtime=contender.runtime, precision=contender.precision, reason=reason)
 
 
 def _measured(lane: _Lane) -> Measured:

@@ -20,10 +20,11 @@ from edgedet.cli.benchmark import SPEEDUP_NOTE, speed_cells
 from edgedet.cli.detect import Pictures
 from edgedet.cli.extras import needs_extra
 from edgedet.cli.output import JsonOption, Output, open_output, percent
-from edgedet.cli.parity import COLUMNS, cells, verdict
+from edgedet.cli.parity import COLUMNS, cells, show_notes, verdict
 from edgedet.cli.progress import Bars
 from edgedet.data import open_dataset
 from edgedet.errors import CheckpointError
+from edgedet.files import check_folder_writable
 from edgedet.parity import ParityReport, ParityRow, run_parity
 from edgedet.pipeline import load
 from edgedet.progress import Track
@@ -50,6 +51,7 @@ def run(
     """
     began = time.monotonic()
     checkpoint = find_checkpoint()
+    check_folder_writable(output_path)
     with open_output(json) as output:
         output.line(f"exporting {checkpoint.stem} to {', '.join(_TARGETS)}, then comparing and measuring")
         output.line()
@@ -72,7 +74,15 @@ def run(
             output.line(f"{what}: {output_path / name}")
         output.line(f"{time.monotonic() - began:.0f} seconds")
         rows = [_record(row, speed) for row, speed in _joined(parity, benchmark)]
-        output.json({"rows": rows, "passed": parity.passed, "folder": str(output_path)})
+        output.json(
+            {
+                "rows": rows,
+                "passed": parity.passed,
+                "skipped": [one.model_dump(mode="json") for one in parity.skipped],
+                "warnings": [*parity.warnings, *benchmark.warnings],
+                "folder": str(output_path),
+            }
+        )
     if not parity.passed:
         raise typer.Exit(1)
 
@@ -151,6 +161,6 @@ def _show(parity: ParityReport, benchmark: BenchmarkReport, output: Output) -> N
         ],
     )
     output.line(SPEEDUP_NOTE)
-    for row in parity.rows:
-        for reason in row.reasons:
-            output.line(f"{row.runtime} {row.precision}: {reason}")
+    show_notes(parity, output)
+    for warning in benchmark.warnings:
+        output.line(f"note: {warning}")

@@ -18,8 +18,8 @@ from edgedet.cli.output import JsonOption, Output, open_output, print_error
 from edgedet.cli.progress import Bars
 from edgedet.data.images import IMAGE_SUFFIXES, list_images, read_image
 from edgedet.detections import Detections
-from edgedet.errors import DataError
-from edgedet.files import write_atomically
+from edgedet.errors import DataError, UsageError
+from edgedet.files import check_folder_writable, write_atomically
 from edgedet.pipeline import Pipeline, load
 from edgedet.preprocess import Image
 from edgedet.report import draw_detections
@@ -46,25 +46,54 @@ def run(
 
     The exit code is 1 if some of the images could not be read, and 2 if none could.
     """
-    with open_output(json) as output, load(model, runtime, precision, threads) as pipeline, Bars() as bars:
+    with open_output(json) as output:
         paths = tuple(_expand(images))
-        pictures = Pictures(save, pipeline.labels)
-        records: list[dict[str, Any]] = []
-        failures: list[DataError] = []
-        for path in bars(paths, "images"):
-            try:
-                records.append(_detect(pipeline, path, score_threshold, pictures, output))
-            except DataError as exc:
-                if strict:
-                    raise
-                print_error(exc)
-                failures.append(exc)
-                records.append({"path": str(path), "error": str(exc)})
-        output.json(
-            {"runtime": pipeline.runtime.name, "precision": pipeline.spec.precision, "images": records}
-        )
+        if save is not None:
+            _check_save(save, paths)
+        with load(model, runtime, precision, threads) as pipeline, Bars() as bars:
+            pictures = Pictures(save, pipeline.labels)
+            records: list[dict[str, Any]] = []
+            failures: list[DataError] = []
+            for path in bars(paths, "images"):
+                try:
+                    records.append(_detect(pipeline, path, score_threshold, pictures, output))
+                except DataError as exc:
+                    if strict:
+                        raise
+                    print_error(exc)
+                    failures.append(exc)
+                    records.append({"path": str(path), "error": str(exc)})
+            output.json(
+                {"runtime": pipeline.runtime.name, "precision": pipeline.spec.precision, "images": records}
+            )
     if failures:
         raise typer.Exit(1 if len(failures) < len(paths) else 2)
+
+
+def _check_save(folder: Path, images: Sequence[Path]) -> None:
+    """Refuse a folder in which a picture could take the place of one of the images.
+
+    Files are compared and not their paths: either side may be a link.
+    """
+    check_folder_writable(folder)
+    there = {_identity(path) for path in folder.iterdir()} if folder.is_dir() else set()
+    for image in images:
+        if (identity := _identity(image)) is not None and identity in there:
+            raise UsageError(
+                f"cannot save pictures in {folder}",
+                got=f"the folder that holds {image}, which a picture could replace",
+                expected="a folder without any of the images",
+                fix="name another folder, such as a new one",
+            )
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    """Device and number of a file, None where there is none."""
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
 
 
 def _detect(
@@ -72,19 +101,24 @@ def _detect(
 ) -> dict[str, Any]:
     image = read_image(path)
     detections = pipeline(image, score_threshold=score_threshold)
-    output.line(f"{path}: {len(detections)} objects, {pipeline.runtime.name} {pipeline.spec.precision}")
+    found = f"{len(detections)} object{'s' * (len(detections) != 1)}"
+    output.line(f"{path}: {found}, {pipeline.runtime.name} {pipeline.spec.precision}")
+    if len(detections):
+        _show(detections, pipeline.labels, output)
+    pictures.write(path, image, detections)
+    return {"path": str(path), "detections": detections.to_records(pipeline.labels)}
+
+
+def _show(detections: Detections, labels: Sequence[str], output: Output) -> None:
+    rows = zip(detections.boxes_xyxy, detections.scores, detections.class_ids, strict=True)
     output.table(
         ("label", "score", "x1", "y1", "x2", "y2"),
         [
-            (pipeline.labels[class_id], f"{score:.3f}", *(f"{side:.1f}" for side in box))
-            for box, score, class_id in zip(
-                detections.boxes_xyxy, detections.scores, detections.class_ids, strict=True
-            )
+            (labels[class_id], f"{score:.3f}", *(f"{side:.1f}" for side in box))
+            for box, score, class_id in rows
         ],
     )
     output.line()
-    pictures.write(path, image, detections)
-    return {"path": str(path), "detections": detections.to_records(pipeline.labels)}
 
 
 def _expand(paths: Sequence[Path]) -> Iterator[Path]:

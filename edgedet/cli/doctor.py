@@ -137,7 +137,7 @@ def _version(distribution: str) -> str:
 
 def _examine_runtime(name: str) -> _Finding:
     entry = registry.RUNTIMES.entry(name)
-    fix = f'pip install "edgedet[{entry.extra}]"'
+    fix = registry.install_command(entry.extra)
     try:
         done = _output_of([sys.executable, "-c", _LOAD_RUNTIME, name])
     except subprocess.TimeoutExpired:
@@ -159,7 +159,7 @@ def _examine(part: _Part) -> _Finding:
     versions = ", ".join(f"{name} {_version(name)}" for name in part.packages.values())
     missing = [name for name in part.packages.values() if _version(name) == _NOT_INSTALLED]
     problem = f"{missing[0]} is not installed" if missing else _import_problem(tuple(part.packages))
-    fix = f'pip install "edgedet[{part.extra}]"' if problem else ""
+    fix = registry.install_command(part.extra) if problem else ""
     return _Finding(part.name, part.purpose, not problem, versions, problem, fix)
 
 

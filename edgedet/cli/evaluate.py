@@ -46,6 +46,8 @@ def run(
                 fix="point --data at labelled images; `edgedet detect` and `edgedet parity` need no boxes",
             )
         output.line(f"{pipeline.runtime.name} {pipeline.spec.precision} on {dataset.summary}")
+        if report.left_out_line:
+            output.line(report.left_out_line)
         output.line()
         output.table(
             ("class", "boxes", "AP", "AP50", "VOC07 AP50", "VOC10 AP50"),

@@ -14,7 +14,7 @@ import typer
 from edgedet import registry
 from edgedet.cli.extras import needs_extra
 from edgedet.cli.options import SplitOption, precisions_from, targets_from
-from edgedet.cli.output import JsonOption, Output, notice, open_output
+from edgedet.cli.output import JsonOption, Output, megabytes, notice, open_output
 from edgedet.cli.progress import Bars
 from edgedet.data import open_dataset
 
@@ -75,7 +75,9 @@ def run(
             bars,
         )
         show(report, output)
-        output.line(f"\nwrote {report.bundle}")
+        if report.calibration_images:
+            output.line(f"\ncalibrated on {report.calibration_images} images")
+        output.line(f"wrote {report.bundle}")
         output.json(report.model_dump(mode="json"))
     if any(row.status == "not built" for row in report.rows):
         notice("edgedet: not everything could be made here; the table says what is missing and how to get it")
@@ -91,15 +93,15 @@ def _load_recipe(path: Path) -> Recipe:
 def show(report: ExportReport, output: Output) -> None:
     """Print what was made, one line a target and precision."""
     output.table(
-        ("target", "precision", "status", "file", "bytes", "SNR dB", "seconds", "note"),
+        ("target", "precision", "status", "file", "MB", "SNR dB", "seconds", "note"),
         [
             (
                 row.target,
                 row.precision,
                 row.status,
                 row.file,
-                row.bytes,
-                None if row.output_snr_db is None else f"{row.output_snr_db:.1f}",
+                megabytes(row.bytes),
+                f"{row.output_snr_db:.1f}",
                 f"{row.seconds:.1f}",
                 row.note,
             )

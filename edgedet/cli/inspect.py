@@ -84,7 +84,7 @@ def _all_of(bundle: Bundle, faults: Mapping[FileEntry, BundleError]) -> BundleEr
         return next(iter(faults.values()))
     return BundleError(
         f"{len(faults)} files of {bundle.root} are not what was exported",
-        got=", ".join(f"{entry.path} {_state(bundle, [entry], faults)}" for entry in faults),
+        got=", ".join(f"{entry.path} is {_what_became(bundle, entry)}" for entry in faults),
         expected="every file with the sha256 that bundle.json lists",
         fix="copy the whole folder again, or export again",
     )
@@ -104,10 +104,15 @@ def _is_whole(entries: Iterable[FileEntry], damage: Mapping[FileEntry, BundleErr
 def _state(
     bundle: Bundle, entries: Sequence[FileEntry], damage: Mapping[FileEntry, BundleError | None]
 ) -> str:
-    """What became of the files: "whole", "changed" or "missing"."""
+    """What became of the files: "whole", "changed", or which of them are missing."""
     if _is_whole(entries, damage):
         return "whole"
-    return "changed" if all(inside(bundle.root, entry.path).is_file() for entry in entries) else "missing"
+    gone = [entry.path for entry in entries if not inside(bundle.root, entry.path).is_file()]
+    return f"{', '.join(Path(path).name for path in gone)} missing" if gone else "changed"
+
+
+def _what_became(bundle: Bundle, entry: FileEntry) -> str:
+    return "changed" if inside(bundle.root, entry.path).is_file() else "missing"
 
 
 def _damage(bundle: Bundle, entry: FileEntry) -> BundleError | None:

@@ -9,6 +9,7 @@ import typer
 
 from edgedet import registry
 from edgedet.errors import UsageError
+from edgedet.selection import MADE_PRECISIONS, check_precision
 from edgedet.spec import PRECISIONS, Precision
 
 BundleArgument = Annotated[Path, typer.Argument(metavar="BUNDLE", help="A folder made by `edgedet export`.")]
@@ -39,11 +40,16 @@ RuntimesOption = Annotated[
 ]
 PrecisionOption = Annotated[
     str | None,
-    typer.Option("--precision", help="fp32 or int8; the first that the bundle has if not given."),
+    typer.Option(
+        "--precision", help=" or ".join(MADE_PRECISIONS) + "; the first that the bundle has if not given."
+    ),
 ]
 PrecisionsOption = Annotated[
     str | None,
-    typer.Option("--precisions", help="Precisions separated by commas; all of the bundle if not given."),
+    typer.Option(
+        "--precisions",
+        help="Of " + ", ".join(MADE_PRECISIONS) + ", with commas; all of the bundle if not given.",
+    ),
 ]
 ThreadsOption = Annotated[
     int | None, typer.Option("--threads", min=1, help="CPU threads; the runtime's own choice if not given.")
@@ -79,13 +85,12 @@ def precisions_from(text: str | None) -> tuple[Precision, ...] | None:
     """
     if text is None:
         return None
-    names = _split(text)
-    unknown = [name for name in names if name not in PRECISIONS]
-    if unknown or not names:
+    names = [check_precision(name) for name in _split(text)]
+    if not names:
         raise UsageError(
-            "there is no precision of that name",
-            got=", ".join(map(repr, unknown)) or "an empty list",
-            expected="names among " + ", ".join(PRECISIONS) + ", separated by commas",
+            "there is no precision in the list",
+            got=repr(text),
+            expected="names among " + ", ".join(MADE_PRECISIONS) + ", separated by commas",
             fix="use the listed names",
         )
     return tuple(precision for precision in PRECISIONS if precision in names)

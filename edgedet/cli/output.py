@@ -21,7 +21,7 @@ from rich.table import Table
 
 from edgedet.data.dataset import Dataset
 from edgedet.errors import EdgedetError, UsageError
-from edgedet.files import write_atomically
+from edgedet.files import check_writable, write_atomically
 
 JsonOption = Annotated[
     str | None,
@@ -32,7 +32,7 @@ JsonOption = Annotated[
 
 # Tables are as wide as they need to be where no terminal sets a width, so that a log or a pipe holds whole
 # lines.
-_WIDTH_WITHOUT_TERMINAL = 200
+_WIDTH_WITHOUT_TERMINAL = 10_000
 
 _NONE = "–"
 
@@ -90,7 +90,7 @@ def open_output(json_target: str | None) -> Iterator[Output]:
         UsageError: `--json` names something that is not a file that can be written.
     """
     if json_target is not None and json_target != "-":
-        _check_writable(Path(json_target))
+        _check_json(Path(json_target))
     if json_target != "-":
         width = None if sys.stdout.isatty() else _WIDTH_WITHOUT_TERMINAL
         yield Output(Console(width=width), json_target)
@@ -99,14 +99,15 @@ def open_output(json_target: str | None) -> Iterator[Output]:
         yield Output(Console(file=stream, quiet=True), json_target)
 
 
-def _check_writable(path: Path) -> None:
-    if path.is_dir() or not path.parent.is_dir():
+def _check_json(path: Path) -> None:
+    if not path.parent.is_dir():
         raise UsageError(
             "cannot write the JSON",
-            got=f"the folder {path}" if path.is_dir() else f"{path}, whose folder does not exist",
+            got=f"{path}, whose folder does not exist",
             expected="a file in a folder that exists, or -",
-            fix="name a file" if path.is_dir() else f"make the folder {path.parent} first",
+            fix=f"make the folder {path.parent} first",
         )
+    check_writable(path)
 
 
 @contextlib.contextmanager

@@ -21,8 +21,10 @@ from edgedet.cli.options import (
 from edgedet.cli.output import JsonOption, Output, lost_images, megabytes, notice, open_output, percent
 from edgedet.cli.progress import Bars
 from edgedet.data import open_dataset
+from edgedet.files import check_writable
 from edgedet.parity import ParityReport, ParityRow, load_budgets, run_parity
 from edgedet.report import comparison_pictures, write_report
+from edgedet.report.page import signed_points
 
 COLUMNS = ("runtime", "precision", "MB", "mAP", "ΔmAP", "matched %", "Δscore", "Δbox px", "SNR dB")
 
@@ -47,6 +49,8 @@ def run(
     Stage by stage, on real images. The exit code is 1 if an artifact leaves its budget, or if images of the
     data set are missing or cannot be read.
     """
+    if html is not None:
+        check_writable(html)
     with open_output(json) as output:
         with Bars() as bars:
             opened, dataset = open_bundle(bundle), open_dataset(data, split)
@@ -82,18 +86,18 @@ def show(report: ParityReport, output: Output) -> None:
     )
     output.line()
     output.table((*COLUMNS, "passed"), [(*cells(row), verdict(row)) for row in report.rows])
-    for row in report.rows:
-        for reason in row.reasons:
-            output.line(f"{row.runtime} {row.precision}: {reason}")
     show_notes(report, output)
 
 
 def show_notes(report: ParityReport, output: Output) -> None:
-    """Print what was not compared, and what a reader should know before believing the verdict."""
-    for skipped in report.skipped:
-        output.line(f"{skipped.runtime} {skipped.precision} was not compared: {skipped.reason}")
+    """Print what a reader should know before believing the verdict, why rows failed and what was left out."""
     for warning in report.warnings:
         output.line(f"note: {warning}")
+    for row in report.rows:
+        for reason in row.reasons:
+            output.line(f"{row.runtime} {row.precision}: {reason}")
+    for skipped in report.skipped:
+        output.line(f"{skipped.runtime} {skipped.precision} was not compared: {skipped.reason}")
 
 
 def cells(row: ParityRow) -> tuple[object, ...]:
@@ -103,10 +107,10 @@ def cells(row: ParityRow) -> tuple[object, ...]:
         row.precision,
         megabytes(row.model_bytes),
         percent(row.map),
-        None if row.map_delta is None else f"{100 * row.map_delta:+.2f}",
+        None if row.map_delta is None else signed_points(row.map_delta),
         f"{row.matched_percent:.2f}",
-        f"{row.max_score_delta:.4f}",
-        f"{row.max_box_px:.2f}",
+        f"{row.max_score_delta:.2g}",
+        f"{row.max_box_px:.2g}",
         None if row.output_snr_db is None else f"{row.output_snr_db:.1f}",
     )
 

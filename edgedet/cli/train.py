@@ -6,14 +6,20 @@ Also `torchrun --nproc-per-node N -m edgedet train`: then every process runs thi
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from edgedet.cli.extras import needs_extra
-from edgedet.cli.output import JsonOption, open_output, percent
+from edgedet.cli.output import JsonOption, Output, notice, open_output, percent
 from edgedet.cli.progress import Bars
+
+if TYPE_CHECKING:
+    from edgedet.training.history import EpochRecord
+    from edgedet.training.start import RunStart
 
 
 def run(
@@ -42,7 +48,8 @@ def run(
 
     is_first = os.environ.get("RANK", "0") == "0"
     with open_output(json if is_first else None) as output:
-        with Bars() as bars:
+        told = _Told(output)
+        with Bars() as bars, told.how_to_resume():
             result = train(
                 config,
                 data,
@@ -50,7 +57,8 @@ def run(
                 weights=weights,
                 resume=resume,
                 track=bars,
-                report=lambda record: output.line(str(record)),
+                started=told.start,
+                report=told.epoch,
             )
         if not is_first:
             return
@@ -59,4 +67,45 @@ def run(
         output.line(f"wrote {result.checkpoint}")
         accuracy = None if result.accuracy is None else result.accuracy.model_dump(mode="json")
         history = [record.model_dump(mode="json") for record in result.history]
-        output.json({"checkpoint": str(result.checkpoint), "history": history, "accuracy": accuracy})
+        output.json(
+            {
+                "start": told.run.model_dump(mode="json") if told.run else None,
+                "checkpoint": str(result.checkpoint),
+                "history": history,
+                "accuracy": accuracy,
+            }
+        )
+
+
+class _Told:
+    """What a run has told so far; only the first of several processes is told anything."""
+
+    def __init__(self, output: Output) -> None:
+        self._output = output
+        self._epochs_saved = 0
+        self.run: RunStart | None = None
+
+    def start(self, start: RunStart) -> None:
+        """Print what is about to be done."""
+        self.run, self._epochs_saved = start, start.epochs_done
+        self._output.line(str(start))
+        for line in start.left_out_lines:
+            self._output.line(line)
+
+    def epoch(self, record: EpochRecord) -> None:
+        """Print an epoch, which is saved by now."""
+        self._epochs_saved = record.epoch
+        self._output.line(str(record))
+
+    @contextmanager
+    def how_to_resume(self) -> Iterator[None]:
+        """Say it of a run that is ended from outside after something was saved."""
+        try:
+            yield
+        except Exception:  # an error says itself what to do
+            raise
+        except BaseException:
+            if self.run is not None and self._epochs_saved:
+                done = f"{self._epochs_saved} of {self.run.epochs} epochs are saved in {self.run.folder}"
+                notice(f"edgedet: {done}; the same command with --resume goes on")
+            raise

@@ -16,7 +16,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from edgedet.data.dataset import Reader, Request, Summary
+from edgedet.data.dataset import ALL_IMAGES, Reader, Request, Summary, printable
 from edgedet.data.indexed import IndexedDataset, Objects, Record, relative_inside
 from edgedet.errors import DataError
 
@@ -29,6 +29,7 @@ _STARTS_LIKE_COCO = re.compile(rb'\s*\{\s*"(info|licenses|type|images|annotation
 _PROBES = 50
 
 _BAD_ENTRY = "entry of the json that cannot be read"
+_BAD_NAME = "image that cannot be looked up"
 
 
 def read(request: Request) -> IndexedDataset:
@@ -84,7 +85,7 @@ def _find_json(request: Request) -> list[Path]:
                 f"{request.path} has no splits",
                 got=f"split {request.split}",
                 expected="no split, since the json names its images",
-                fix="leave the split out, or give the folder that holds one json for each split",
+                fix=f"{ALL_IMAGES}; or give the folder that holds one json for each split",
             )
         return [request.path]
     files = _json_files(request.path)
@@ -104,7 +105,8 @@ def _pick(request: Request, files: Sequence[Path], split: str | None) -> Path:
         + (f"split {split}" if split else "the whole data set"),
         got=", ".join(str(file.relative_to(request.path)) for file in fitting) or "none",
         expected=f"one of {', '.join(str(file.relative_to(request.path)) for file in files)}",
-        fix="give the json itself, or a split: the part of its name after the first _, or its folder",
+        fix="give the json itself, or a split: the part of its name after the first _, or its folder"
+        + (f"; or use all images: {ALL_IMAGES}" if split and len(files) == 1 else ""),
     )
 
 
@@ -135,7 +137,9 @@ def _category_names(documents: Sequence[dict[str, list[dict[str, Any]]]]) -> dic
     names: dict[int, str] = {}
     for entry in (entry for document in documents for entry in document["categories"]):
         key, name = entry.get("id"), entry.get("name")
-        if isinstance(key, int) and isinstance(name, str) and names.setdefault(key, name) != name:
+        if not isinstance(key, int) or not isinstance(name, str):
+            continue
+        if names.setdefault(key, printable(name)) != printable(name):
             raise DataError(
                 "two categories have one id",
                 got=f"id {key} for {names[key]!r} and {name!r}",
@@ -155,7 +159,7 @@ def _index(
 ) -> None:
     """Add the records of one json to `records`, by image id."""
     ids = {name: index for index, name in enumerate(labels)}
-    class_ids = {key: ids.get(name) for key, name in _category_names([document]).items()}
+    categories = _category_names([document])
     folder = _image_folder(root, file, document)
     images: dict[object, dict[str, Any]] = {}
     objects: dict[object, Objects] = {}
@@ -174,20 +178,24 @@ def _index(
             summary.leave_out("box of an unknown image", file.name, repr(key))
             continue
         category = entry.get("category_id")
-        class_id = class_ids.get(category) if isinstance(category, int) else None
+        name = categories.get(category) if isinstance(category, int) else None
         objects[key].add(
             _corners(entry.get("bbox")),
-            class_id,
-            category,
+            None if name is None else ids.get(name),
+            category if name is None else name,
             ignore=bool(entry.get("iscrowd", 0)),
             area=entry.get("area"),
         )
     for key, entry in images.items():
         path = folder / entry["file_name"]
-        image_id = relative_inside(root, path)
+        try:
+            image_id, is_there = relative_inside(root, path), path.is_file()
+        except (OSError, ValueError) as exc:
+            summary.leave_out(_BAD_NAME, entry["file_name"], f"{type(exc).__name__}: {exc}", image=True)
+            continue
         if image_id is None:
             summary.leave_out("path that leaves the data set", entry["file_name"], image=True)
-        elif not path.is_file():
+        elif not is_there:
             summary.leave_out("image that is missing", entry["file_name"], image=True)
         elif image_id in records:
             summary.leave_out("image whose name is taken", entry["file_name"])
@@ -213,6 +221,13 @@ def _stated_size(entry: dict[str, Any]) -> tuple[int, int] | None:
     )
 
 
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except (OSError, ValueError):
+        return False
+
+
 def _image_folder(root: Path, file: Path, document: dict[str, list[dict[str, Any]]]) -> Path:
     """The folder in which most of the first images lie."""
     bases = dict.fromkeys([file.parent, root, file.parent / "images", root / "images"])
@@ -222,7 +237,7 @@ def _image_folder(root: Path, file: Path, document: dict[str, list[dict[str, Any
     probes = [name for name in islice(names, _PROBES) if "\0" not in name]
 
     def found(folder: Path) -> int:
-        return sum((folder / name).is_file() for name in probes)
+        return sum(_is_file(folder / name) for name in probes)
 
     best = max(folders, key=found)
     if not found(best):

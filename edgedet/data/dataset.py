@@ -19,6 +19,12 @@ from edgedet.spec import Value
 # File names that a summary gives for each reason; the rest is only counted.
 _EXAMPLES = 3
 
+# How a caller asks for a data set without its splits.
+ALL_IMAGES = 'leave --split out; to train, set train = "" and evaluate = "" in [data] of the configuration'
+
+# Labels that a sentence about left-out classes gives; the rest is only counted.
+_NAMED_CLASSES = 10
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class LabelledImage:
@@ -42,6 +48,41 @@ class LabelledImage:
     class_ids: Ints
     ignore: NDArray[np.bool_]
     areas: NDArray[np.float64] | None = None
+
+
+class LeftOutClasses(Value):
+    """Ground truth of classes that a detector does not know, against which nothing is measured or learnt.
+
+    Attributes:
+        boxes: How many boxes, crowds and difficult ones left out.
+        labels: Their classes, those with the most boxes first.
+    """
+
+    boxes: int = 0
+    labels: tuple[str, ...] = ()
+
+    @staticmethod
+    def of(counts: Counter[str]) -> LeftOutClasses:
+        """The value of boxes counted by label."""
+        return LeftOutClasses(
+            boxes=counts.total(), labels=tuple(label for label, count in counts.most_common() if count)
+        )
+
+    def beside(self, boxes: int, classes: int) -> str:
+        """One sentence for readers, "" where nothing is left out.
+
+        Args:
+            boxes: Boxes of the detector's classes.
+            classes: How many classes the detector has.
+        """
+        if not self.boxes:
+            return ""
+        named, more = self.labels[:_NAMED_CLASSES], len(self.labels) - _NAMED_CLASSES
+        return (
+            f"{boxes} of {boxes + self.boxes} boxes are of the detector's {classes} classes; "
+            f"{self.boxes} of {len(self.labels)} other classes are left out: {', '.join(named)}"
+            + (f" and {more} more" if more > 0 else "")
+        )
 
 
 class SummaryRecord(Value):
@@ -74,6 +115,7 @@ class Summary:
             measurement over the others is not one of the whole data set.
         problems: How often each reason left something out; a reason is a noun in the singular.
         examples: Names of the first files for each reason.
+        unknown_classes: Boxes left out because their class is none of the labels, by its name.
         strict: Raise instead of leaving out.
     """
 
@@ -82,6 +124,7 @@ class Summary:
     lost_images: int = 0
     problems: Counter[str] = field(default_factory=Counter)
     examples: dict[str, list[str]] = field(default_factory=dict)
+    unknown_classes: Counter[str] = field(default_factory=Counter)
     strict: bool = False
 
     def leave_out(self, reason: str, where: str, detail: str = "", *, image: bool = False) -> None:
@@ -106,8 +149,23 @@ class Summary:
         self.problems[reason] += 1
         self.lost_images += image
         names = self.examples.setdefault(reason, [])
+        where = printable(where)
         if len(names) < _EXAMPLES and where not in names:
             names.append(where)
+
+    def leave_out_unknown_class(self, label: str, where: str, *, ignore: bool = False) -> None:
+        """Count a box whose class is none of the labels.
+
+        Args:
+            label: Its class as the data set calls it.
+            where: The file that it is in.
+            ignore: It is a crowd or a difficult object, which `unknown_classes` leaves out.
+
+        Raises:
+            DataError: The data set is read strictly.
+        """
+        self.leave_out("box of an unknown class", where, repr(label)[:100])
+        self.unknown_classes[printable(label)] += not ignore
 
     def record(self) -> SummaryRecord:
         """What was counted so far, as a value."""
@@ -147,6 +205,34 @@ class Dataset(Protocol):
 
     def __iter__(self) -> Iterator[LabelledImage]:
         """All readable images, in the order of `image_ids`."""
+
+
+def printable(text: str) -> str:
+    """The text with what no UTF-8 can hold (bytes of file names, halves of surrogate pairs) written out."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def no_such_split(root: Path, split: str, options: Sequence[str]) -> DataError:
+    """The error of a split that a data set does not have.
+
+    Args:
+        root: Of the data set.
+        split: What was asked for.
+        options: The splits that there are.
+    """
+    if options:
+        return DataError(
+            f"{root} has no split {split}",
+            got=split,
+            expected=f"one of {', '.join(options)}",
+            fix=f"choose one of those, join several with +, or use all images: {ALL_IMAGES}",
+        )
+    return DataError(
+        f"{root} has no splits",
+        got=f"split {split}",
+        expected="no split, since its images are not divided",
+        fix=f"use all images: {ALL_IMAGES}",
+    )
 
 
 def nothing_to(purpose: str, dataset: Dataset) -> DataError:

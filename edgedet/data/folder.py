@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from edgedet.data.dataset import Reader, Request, Summary
+from edgedet.data.dataset import Reader, Request, Summary, no_such_split
 from edgedet.data.images import list_images
 from edgedet.data.indexed import IndexedDataset, Objects, relative_inside
-from edgedet.errors import DataError
 
 
 def read(request: Request) -> IndexedDataset:
@@ -20,18 +19,17 @@ def read(request: Request) -> IndexedDataset:
     records = []
     for folder in [root / split for split in request.splits] or [root]:
         if not folder.is_dir() or relative_inside(root, folder) is None:
-            raise DataError(
-                f"{root} has no split {folder.name}",
-                got=folder.name,
-                expected="the name of a sub-folder",
-                fix="choose one, or leave the split out to use all images",
-            )
+            raise no_such_split(root, folder.name, _sub_folders(root))
         for path in list_images(folder, recursive=True):
             if (image_id := relative_inside(root, path)) is None:
                 summary.leave_out("path that leaves the data set", path.name, image=True)
             else:
                 records.append(Objects(summary, image_id).record(image_id, path))
     return IndexedDataset(request, root, "images", request.labels or (), records, summary)
+
+
+def _sub_folders(root: Path) -> list[str]:
+    return sorted(p.name for p in root.iterdir() if p.is_dir() and not p.name.startswith("."))
 
 
 def recognises(path: Path) -> bool:

@@ -71,7 +71,7 @@ class Objects:
         Args:
             corners: x1, y1, x2, y2 as they were found: numbers or their text.
             class_id: None when the class is unknown.
-            name: How the annotation calls the class, for the message.
+            name: How the data set calls the class, for the message.
             ignore: A crowd or a difficult object.
             area: Square pixels as the annotation states them; what is no such number counts as not stated.
         """
@@ -81,7 +81,7 @@ class Objects:
                 "box that is not four finite numbers", self._where, repr(list(corners))[:100]
             )
         elif class_id is None:
-            self._summary.leave_out("box of an unknown class", self._where, repr(name)[:100])
+            self._summary.leave_out_unknown_class(str(name), self._where, ignore=ignore)
         elif box[2] <= box[0] or box[3] <= box[1]:
             self._summary.leave_out("box without area", self._where, f"{box}")
         else:
@@ -200,7 +200,10 @@ class IndexedDataset:
 
 def relative_inside(root: Path, path: Path) -> str | None:
     """`path` relative to `root`, with forward slashes; None where it leaves `root`, be it through a link."""
-    if not path.resolve().is_relative_to(root.resolve()):
+    try:
+        if not path.resolve().is_relative_to(root.resolve()):
+            return None
+    except RuntimeError:  # links in a circle
         return None
     try:
         return path.relative_to(root).as_posix()

@@ -84,8 +84,8 @@ class SyntheticDataset:
         if index not in self._drawn:
             self._drawn.add(index)
             self.summary.boxes += int(known.sum())
-            for _ in range(int((~known).sum())):
-                self.summary.leave_out("box of an unknown class", image_id)
+            for own_id in scene.class_ids[~known]:
+                self.summary.leave_out_unknown_class(LABELS[own_id], image_id)
         return LabelledImage(
             image_id,
             self.root / image_id,

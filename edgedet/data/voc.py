@@ -19,10 +19,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edgedet.data.dataset import Reader, Request, Summary
+from edgedet.data.dataset import Reader, Request, Summary, no_such_split
 from edgedet.data.images import list_images
 from edgedet.data.indexed import IndexedDataset, Objects, Record, relative_inside
-from edgedet.errors import DataError
 from edgedet.registry import missing_extra
 
 if TYPE_CHECKING:
@@ -108,14 +107,7 @@ def _of_split(root: Path, split: str, summary: Summary) -> Iterator[Path]:
     if not (root / "Annotations").is_dir():
         options = {folder.name: folder for folder in _flat_folders(root)[1:] if any(folder.glob("*.xml"))}
     if split not in options:
-        raise DataError(
-            f"{root} has no split {split}",
-            got=split,
-            expected=f"one of {', '.join(options)}"
-            if options
-            else f"a file in {lists}, of which there is none",
-            fix="choose one of those, join several with +, or leave the split out to use all",
-        )
+        raise no_such_split(root, split, tuple(options))
     if options[split].is_dir():
         yield from sorted(options[split].glob("*.xml"))
     else:

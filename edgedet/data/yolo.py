@@ -10,10 +10,10 @@ Labels: `names` of the yaml in the root, in its order; otherwise the lines of `c
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from edgedet.data.dataset import Reader, Request, Summary
+from edgedet.data.dataset import Reader, Request, Summary, no_such_split
 from edgedet.data.images import list_images
 from edgedet.data.indexed import IndexedDataset, Objects, Record, relative_inside
 from edgedet.data.yolo_yaml import Description, read_description
@@ -32,10 +32,11 @@ def read(request: Request) -> IndexedDataset:
     own = description.names
     labels = request.labels or own
     # Class indices of the files are those of the data set's own names; a detector's labels are found by name.
-    class_ids = {index: labels.index(name) for index, name in enumerate(own or labels) if name in labels}
+    names = own or labels
+    class_ids = {index: labels.index(name) for index, name in enumerate(names) if name in labels}
     records: dict[str, Record] = {}
     for folder in _folders(root, request, description):
-        _index(root, folder, class_ids, summary, records)
+        _index(root, folder, names, class_ids, summary, records)
     return IndexedDataset(request, root, "yolo", labels, list(records.values()), summary)
 
 
@@ -95,19 +96,31 @@ def _folder_of(root: Path, split: str, description: Description) -> Path:
     named = description.splits.get(split)
     options = [root / "images" / split, root / split / "images"] + ([root / named] if named else [])
     for folder in options:
-        if folder.is_dir() and relative_inside(root, folder) is not None:
+        if _is_inside(root, folder):
             return folder
-    have = [folder.relative_to(root).as_posix() for folder in _image_folders(root) if list_images(folder)]
-    raise DataError(
-        f"{root} has no split {split}",
-        got=split,
-        expected=f"the name of one of {', '.join(have) or 'no folder with images'}",
-        fix="choose one of those, join several with +, or leave the split out to use all",
-    )
+    raise no_such_split(root, split, _splits(root, description))
+
+
+def _is_inside(root: Path, folder: Path) -> bool:
+    return folder.is_dir() and relative_inside(root, folder) is not None
+
+
+def _splits(root: Path, description: Description) -> list[str]:
+    """The names of all splits: keys of the yaml and folders, but not `images/` itself."""
+    names = {name for name, folder in description.splits.items() if _is_inside(root, root / folder)}
+    for folder in _image_folders(root):
+        if folder != root / "images" and list_images(folder):
+            names.add(folder.name if folder.parent == root / "images" else folder.parent.name)
+    return sorted(names)
 
 
 def _index(
-    root: Path, folder: Path, class_ids: dict[int, int], summary: Summary, records: dict[str, Record]
+    root: Path,
+    folder: Path,
+    names: Sequence[str],
+    class_ids: dict[int, int],
+    summary: Summary,
+    records: dict[str, Record],
 ) -> None:
     labels = _labels_of(root, folder)
     stems: set[str] = set()
@@ -119,24 +132,32 @@ def _index(
             summary.leave_out("image whose name is taken", image.name)
         else:
             stems.add(image.stem)
+            text = _label_text(labels / f"{image.stem}.txt", summary)
+            if text is None:
+                continue
             objects = Objects(summary, f"{image.stem}.txt")
-            for corners, index in _rows(labels / f"{image.stem}.txt", summary):
-                objects.add(corners, class_ids.get(index), index)
+            for corners, index in _rows(text, f"{image.stem}.txt", summary):
+                name = names[index] if index < len(names) else index
+                objects.add(corners, class_ids.get(index), name)
             records[image_id] = objects.record(image_id, image, fractions=True)
     for orphan in sorted(labels.glob("*.txt")) if labels != folder else ():
         if orphan.stem not in stems:
             summary.leave_out("label file without an image", orphan.name, image=True)
 
 
-def _rows(path: Path, summary: Summary) -> Iterator[tuple[list[float], int]]:
-    """Corners and class index of every row that can be read."""
-    if not path.is_file():
-        return
+def _label_text(path: Path, summary: Summary) -> str | None:
+    """What a label file says: nothing where there is none, None after counting one that cannot be read."""
+    if not path.exists():
+        return ""
     try:
-        text = path.read_text("utf-8-sig")
+        return path.read_text("utf-8-sig")
     except (OSError, UnicodeDecodeError) as exc:
-        summary.leave_out("label file that cannot be read", path.name, f"{exc}")
-        return
+        summary.leave_out("label file that cannot be read", path.name, f"{exc}", image=True)
+        return None
+
+
+def _rows(text: str, where: str, summary: Summary) -> Iterator[tuple[list[float], int]]:
+    """Corners and class index of every row that can be read."""
     for number, line in enumerate(text.splitlines(), 1):
         words = line.split()
         if not words:
@@ -150,7 +171,7 @@ def _rows(path: Path, summary: Summary) -> Iterator[tuple[list[float], int]]:
             or index < 0
             or not (len(values) == 4 or (len(values) >= 6 and len(values) % 2 == 0))
         ):
-            summary.leave_out("row that cannot be read", path.name, f"line {number}: {line[:80]}")
+            summary.leave_out("row that cannot be read", where, f"line {number}: {line[:80]}")
             continue
         yield _corners(values), int(index)
 

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgedet.boxes import Floats, Ints
+from edgedet.data.dataset import LeftOutClasses
 from edgedet.detections import Detections
 from edgedet.spec import Value
 
@@ -41,6 +42,9 @@ class AccuracyReport(Value):
 
     Sizes are COCO's, by the area that the data set states or else that of the box: small up to 32² pixels,
     medium up to 96², large above.
+
+    Attributes:
+        left_out: Boxes of the data set whose classes the detector does not know; `boxes` does not hold them.
     """
 
     schema_version: Literal[1] = 1
@@ -55,6 +59,12 @@ class AccuracyReport(Value):
     voc07_map50: float | None
     voc10_map50: float | None
     classes: tuple[ClassAccuracy, ...]
+    left_out: LeftOutClasses = LeftOutClasses()
+
+    @property
+    def left_out_line(self) -> str:
+        """What was not measured against, as one sentence for readers, or ""."""
+        return self.left_out.beside(self.boxes, len(self.classes))
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
 
 from edgedet.boxes import Ints
-from edgedet.data.dataset import Dataset, LabelledImage, nothing_to
+from edgedet.data.dataset import Dataset, LabelledImage, LeftOutClasses, nothing_to
 from edgedet.detections import Detections
 from edgedet.errors import DataError
 from edgedet.evaluate.accuracy import AccuracyReport, ClassAccuracy, EvaluatedImage
@@ -32,6 +33,7 @@ class Evaluator:
     def __init__(self, labels: Sequence[str]) -> None:
         self._labels = tuple(labels)
         self._images: list[EvaluatedImage] = []
+        self._left_out: Counter[str] = Counter()
 
     def add(self, image: LabelledImage, detections: Detections) -> None:
         """Take one image and its detections, which should reach down to `EVALUATION_SCORE_THRESHOLD`."""
@@ -39,6 +41,16 @@ class Evaluator:
         self._images.append(
             EvaluatedImage(size_hw, image.boxes_xyxy, image.class_ids, image.ignore, detections, image.areas)
         )
+
+    def add_left_out(self, image: LabelledImage, data_labels: Sequence[str]) -> None:
+        """Count the boxes of an image whose classes are none of the labels, for the report.
+
+        Args:
+            image: With the class ids of the data set, as it was before `with_detector_classes`.
+            data_labels: Those of the data set.
+        """
+        names = [data_labels[class_id] for class_id in image.class_ids[~image.ignore]]
+        self._left_out.update(name for name in names if name not in self._labels)
 
     def report(self) -> AccuracyReport:
         """Average precision of all that was added.
@@ -72,6 +84,7 @@ class Evaluator:
             voc07_map50=_mean([one.voc07_ap50 for one in classes]),
             voc10_map50=_mean([one.voc10_ap50 for one in classes]),
             classes=classes,
+            left_out=LeftOutClasses.of(self._left_out),
         )
 
 
@@ -86,6 +99,7 @@ def evaluate(pipeline: Pipeline, dataset: Dataset, track: Track = silent) -> Acc
     mapping = shared_classes(dataset.labels, detector.labels)
     evaluator = Evaluator(detector.labels)
     for image in track(dataset, "Evaluating", len(dataset)):
+        evaluator.add_left_out(image, dataset.labels)
         evaluator.add(with_detector_classes(image, mapping), detector(image.image_bgr))
     report = evaluator.report()
     if not report.images:

@@ -58,6 +58,7 @@ def capture(detector: Detector, spec: DetectorSpec | None = None) -> Captured:
     _write_out_of_place(graph_module)
     fold_batch_norm(graph_module)
     _drop_identities(graph_module)
+    absorb_hardsigmoid(graph_module)
     # Exported once more, so that nodes are numbered by what is left and nothing folded stays behind.
     graph_module = torch.export.export(graph_module, example).module(check_guards=False)
     _drop_identities(graph_module)
@@ -104,16 +105,48 @@ def _fold(graph_module: GraphModule, convolution: Node, norm: Node) -> None:
     shift = -mean.double() if bias is None else bias.double() - mean.double()
     shift = shift * scale + (0 if beta is None else beta.double())
     weight = weight.double() * scale.reshape(-1, *[1] * (weight.dim() - 1))
-    stem = f"{convolution.name}_folded"
-    arguments = list(convolution.args) + [None] * (3 - len(convolution.args))
-    with graph_module.graph.inserting_before(convolution):
-        for position, name, tensor in ((1, "weight", weight), (2, "bias", shift)):
-            parameter = nn.Parameter(tensor.float().contiguous(), requires_grad=False)
-            graph_module.register_parameter(f"{stem}_{name}", parameter)
-            arguments[position] = graph_module.graph.get_attr(f"{stem}_{name}")
-    convolution.args = tuple(arguments)
+    _set_parameters(graph_module, convolution, "folded", weight, shift)
     norm.replace_all_uses_with(convolution)
     graph_module.graph.erase_node(norm)
+
+
+def absorb_hardsigmoid(graph_module: GraphModule) -> int:
+    """Write every hard-sigmoid that alone follows a convolution as a clamp to [0, 1]; returns how many.
+
+    hard-sigmoid is clip(x / 6 + 1/2, 0, 1) (MobileNetV3, section 5.2): the convolution takes the affine part,
+    and every kernel of every runtime computes a clamp together with a convolution.
+    """
+    absorbed = 0
+    for node in list(graph_module.graph.nodes):
+        if node.op != "call_function" or node.target is not _aten.hardsigmoid.default:
+            continue
+        convolution = node.args[0]
+        if convolution.target not in _CONVOLUTIONS or len(convolution.users) != 1:
+            continue
+        weight, bias = (parameter_of(graph_module, arg) for arg in convolution.args[1:3])
+        if weight is None or bias is None:
+            continue
+        _set_parameters(graph_module, convolution, "gate", weight.double() / 6, bias.double() / 6 + 0.5)
+        with graph_module.graph.inserting_before(node):
+            clamp = graph_module.graph.call_function(_aten.clamp.default, (convolution, 0.0, 1.0))
+        node.replace_all_uses_with(clamp)
+        graph_module.graph.erase_node(node)
+        absorbed += 1
+    graph_module.graph.eliminate_dead_code()
+    graph_module.recompile()
+    return absorbed
+
+
+def _set_parameters(
+    graph_module: GraphModule, convolution: Node, role: str, weight: torch.Tensor, bias: torch.Tensor
+) -> None:
+    arguments = list(convolution.args) + [None] * (3 - len(convolution.args))
+    with graph_module.graph.inserting_before(convolution):
+        for position, name, tensor in ((1, "weight", weight), (2, "bias", bias)):
+            parameter = nn.Parameter(tensor.float().contiguous(), requires_grad=False)
+            graph_module.register_parameter(f"{convolution.name}_{role}_{name}", parameter)
+            arguments[position] = graph_module.graph.get_attr(f"{convolution.name}_{role}_{name}")
+    convolution.args = tuple(arguments)
 
 
 def _write_out_of_place(graph_module: GraphModule) -> None:

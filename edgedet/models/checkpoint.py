@@ -117,9 +117,9 @@ def read_state(path: Path) -> dict[str, Tensor]:
     if not path.is_file() or path.suffix not in readers:
         raise CheckpointError(
             f"cannot read weights from {path}",
-            got=f"a {path.suffix or 'nameless'} file" if path.is_file() else "no such file",
+            got=_kind_of(path),
             expected=f"a file ending in {', '.join(readers)}",
-            fix="check the path",
+            fix="check the path; a bundle keeps its checkpoint in fp32/model.safetensors",
         )
     try:
         return readers[path.suffix](path)
@@ -191,14 +191,19 @@ def _read_npz(path: Path) -> dict[str, Tensor]:
         return {key: torch.from_numpy(arrays[key]) for key in arrays.files}
 
 
+def _kind_of(path: Path) -> str:
+    if path.is_file():
+        return f"a {path.suffix or 'nameless'} file"
+    return "a folder" if path.is_dir() else "no such file"
+
+
 def _read_metadata(path: Path, key: str, kind: type[V]) -> V:
     refusal = {
         "expected": "a .safetensors file written by edgedet",
         "fix": "pass a checkpoint of `edgedet train`, or its detector too: `edgedet export --config TOML`",
     }
     if path.suffix != ".safetensors" or not path.is_file():
-        got = f"a {path.suffix or 'nameless'} file" if path.is_file() else "no such file"
-        raise CheckpointError(f"{path} does not describe its detector", got=got, **refusal)
+        raise CheckpointError(f"{path} does not describe its detector", got=_kind_of(path), **refusal)
     try:
         with safetensors.safe_open(path, framework="pt") as file:
             text = (file.metadata() or {}).get(key)

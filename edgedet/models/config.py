@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import tomllib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import Field, ValidationError, model_validator
 
 from edgedet.errors import ConfigError
-from edgedet.spec import InputSpec, SsdPriors, Value
+from edgedet.spec import DetectorName, InputSpec, Labels, SsdPriors, Value, problem_text
 
 V = TypeVar("V", bound=Value)
 
 _LISTED_PROBLEMS = 5
+
+# What pydantic calls a key that is unknown or missing.
+_WRONG_KEYS = {"extra_forbidden": "there is no such key", "missing": "it is missing"}
 
 
 class BackboneConfig(Value):
@@ -46,8 +50,8 @@ class SsdLiteConfig(Value):
 class DetectorConfig(Value):
     """Everything that fixes a detector's architecture and its pre- and post-processing."""
 
-    name: str
-    labels: tuple[str, ...] = Field(min_length=1)
+    name: DetectorName
+    labels: Labels
     input: InputSpec
     backbone: BackboneConfig = BackboneConfig()
     head: SsdLiteConfig = SsdLiteConfig()
@@ -105,7 +109,7 @@ def read_toml(path: Path) -> dict[str, Any]:
             f"cannot read {path}",
             got=exc.strerror or str(exc),
             expected="a TOML file",
-            fix="check the path; configs/ has examples",
+            fix="check the path; `edgedet models NAME > FILE` writes a configuration to start from",
         ) from exc
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as exc:
         raise ConfigError(
@@ -122,10 +126,35 @@ def validated(kind: type[V], document: Any, path: Path) -> V:
     try:
         return kind.model_validate(document)
     except ValidationError as exc:
-        problems = [f"{'.'.join(map(str, e['loc'])) or 'the file'}: {e['msg']}" for e in exc.errors()]
+        errors = exc.errors()[:_LISTED_PROBLEMS]
         raise ConfigError(
-            f"{path} does not hold a {kind.__name__}",
-            got="; ".join(problems[:_LISTED_PROBLEMS]),
-            expected=f"the keys of {kind.__module__}.{kind.__name__}",
-            fix="correct the keys named above; configs/ has examples",
+            f"{path} does not say what it must",
+            got="; ".join(
+                f"{'.'.join(map(str, e['loc'])) or 'the file'}: "
+                + (_WRONG_KEYS.get(e["type"]) or problem_text(e["msg"]))
+                for e in errors
+            ),
+            expected=_legal_keys(kind, [e["loc"] for e in errors if e["type"] in _WRONG_KEYS])
+            or "values as said there",
+            fix="correct the keys named above; `edgedet models NAME` prints a whole configuration",
         ) from exc
+
+
+def _legal_keys(kind: type[Value], places: Sequence[tuple[int | str, ...]]) -> str:
+    """The keys of the tables in which these keys are wrong or missing."""
+    tables = {".".join(map(str, place[:-1])): _table(kind, place[:-1]) for place in places}
+    return "; ".join(
+        f"{', '.join(table.model_fields)} in {f'[{name}]' if name else 'the file'}"
+        for name, table in tables.items()
+        if table is not None
+    )
+
+
+def _table(kind: type[Value], place: Sequence[int | str]) -> type[Value] | None:
+    """What a table is read as; None where a place is inside a list."""
+    for part in place:
+        field = kind.model_fields.get(str(part))
+        if field is None or not isinstance(field.annotation, type) or not issubclass(field.annotation, Value):
+            return None
+        kind = field.annotation
+    return kind

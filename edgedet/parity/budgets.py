@@ -40,7 +40,7 @@ class Budget(Value):
     output_min_snr_db: float | None = None
     matched_iou: Annotated[float, Field(gt=0, le=1)]
     min_matched_fraction: Fraction
-    threshold_tolerance: Fraction
+    threshold_tolerance: Annotated[float, Field(ge=0, le=0.2)]
     max_score_delta: Fraction | None = None
     max_box_px: Amount | None = None
     max_map_delta_points: Amount | None = None

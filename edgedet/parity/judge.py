@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from edgedet.evaluate import AccuracyReport
 from edgedet.parity.budgets import Budget
 from edgedet.parity.compare import ERROR_LIMIT, DecodedComparison, DetectionComparison
-from edgedet.parity.report import OutputDifference, Stage
+from edgedet.parity.report import OutputDifference, Stage, floor_percent
 from edgedet.spec import Precision
 
 RuntimeMap = tuple[str, float | None]  # name of a runtime, and its mAP
@@ -52,8 +52,8 @@ def judge(measured: Measured, budget: Budget) -> list[Breach]:
     if measured.failure:
         return [*_judge_spec(measured.foreign), Breach("runtime", measured.failure)]
     return [
-        *_judge_spec(measured.foreign),
         *_judge_input(measured.input_max_abs, budget),
+        *_judge_spec(measured.foreign),
         *_judge_outputs(measured.outputs or (), budget),
         *_judge_decoded(measured.decoded, budget),
         *_judge_detections(measured.detections, budget),
@@ -136,6 +136,9 @@ def _judge_detections(found: DetectionComparison, budget: Budget) -> list[Breach
     if not found.reference_objects:
         reason = f"nothing to compare: the float detector found nothing above {found.score_threshold:g}"
         breaches.append(Breach("detections", reason))
+    elif not found.matched:
+        reason = f"not one of the {found.reference_objects} objects of the float detector was found"
+        breaches.append(Breach("detections", reason))
     if found.matched_fraction < budget.min_matched_fraction:
         breaches.append(Breach("detections", _unmatched(found, budget)))
     if budget.max_score_delta is not None and found.max_score_delta > budget.max_score_delta:
@@ -174,5 +177,4 @@ def _judge_map(value: float | None, reference: float | None, budget: Budget) -> 
 
 
 def _percent(fraction: float) -> str:
-    """Rounded down, so that what is below its budget does not read as if it met it."""
-    return f"{int(fraction * 10_000) / 100:g} %"
+    return f"{floor_percent(fraction):g} %"

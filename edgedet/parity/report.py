@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from typing import ClassVar, Literal
 
-from edgedet.data.dataset import SummaryRecord
+from edgedet.data.dataset import LeftOutClasses, SummaryRecord
 from edgedet.environment import Environment
 from edgedet.parity.budgets import Budgets
 from edgedet.saved import SavedValue
@@ -23,6 +24,11 @@ Stage = Literal[
 ]
 Outcome = Literal["matched", "lost", "gained", "excused"]
 Box = tuple[float, float, float, float]
+
+
+def floor_percent(fraction: float) -> float:
+    """A fraction in percent with two digits, rounded down: 99.996 % is not all."""
+    return math.floor(fraction * 10_000 + 1e-6) / 100
 
 
 class OutputDifference(Value):
@@ -109,6 +115,7 @@ class ParityRow(Value):
         classes: Detections by class.
         worst_images: Images that differ most, the worst first.
         first_stage_over_budget: Where the first difference beyond the budget is.
+        stages_over_budget: Every stage that left its budget, in order.
         passed: Whether every stage stayed in its budget.
         reasons: One sentence a broken limit.
     """
@@ -136,13 +143,14 @@ class ParityRow(Value):
     classes: tuple[ClassParity, ...]
     worst_images: tuple[ComparedImage, ...]
     first_stage_over_budget: Stage | None
+    stages_over_budget: tuple[Stage, ...]
     passed: bool
     reasons: tuple[str, ...]
 
     @property
     def matched_percent(self) -> float:
-        """`matched_fraction` in percent, rounded down: 99.996 % is not all."""
-        return int(self.matched_fraction * 10_000) / 100
+        """`matched_fraction` in percent, rounded down."""
+        return floor_percent(self.matched_fraction)
 
 
 class Reference(Value):
@@ -165,6 +173,7 @@ class ParityReport(SavedValue):
         data_summary: What the data set holds, and what was left out of it.
         images: Images that were compared.
         boxes: Their ground-truth boxes that count.
+        left_out: Those of classes that the detector does not have.
         score_threshold: Of the detections that were compared.
         reference: The float detector.
         rows: One an artifact.
@@ -184,6 +193,7 @@ class ParityReport(SavedValue):
     data_summary: SummaryRecord
     images: int
     boxes: int
+    left_out: LeftOutClasses = LeftOutClasses()
     score_threshold: float
     reference: Reference
     rows: tuple[ParityRow, ...]

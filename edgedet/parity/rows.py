@@ -84,6 +84,7 @@ def _row(one: Judged, labels: Sequence[str], breaches: Sequence[Breach]) -> Pari
         classes=_classes(measured, labels),
         worst_images=tuple(detections.worst),
         first_stage_over_budget=breaches[0].stage if breaches else None,
+        stages_over_budget=tuple(dict.fromkeys(breach.stage for breach in breaches)),
         passed=not breaches,
         reasons=tuple(breach.reason for breach in breaches),
     )

@@ -91,6 +91,7 @@ def run_parity(
             labelled = with_detector_classes(image, mapping)
             frame = _Frame(image, spec, reference.runtime, fakes)
             evaluator.add(labelled, frame.float_view.detections)
+            evaluator.add_left_out(image, dataset.labels)
             found += len(frame.float_view.detections.above(spec.score_threshold)[: spec.max_detections])
             seen += 1
             for lane in lanes:
@@ -107,6 +108,7 @@ def run_parity(
         data_summary=dataset.summary.record(),
         images=seen,
         boxes=truth.boxes,
+        left_out=truth.left_out,
         score_threshold=spec.score_threshold,
         reference=Reference(
             runtime=REFERENCE[0],
@@ -119,7 +121,7 @@ def run_parity(
         skipped=tuple(skipped),
         budgets=budgets,
         environment=read_environment(),
-        warnings=warnings_of(seen, found, rows),
+        warnings=tuple(filter(None, (truth.left_out_line, *warnings_of(seen, found, rows)))),
         passed=all(row.passed for row in rows),
     )
 

@@ -95,7 +95,7 @@ def _compared_mark(thing: ComparedObject, class_id: int, equal: bool) -> _Mark:
 
 
 def _draw(image_bgr: Image, marks: Sequence[_Mark]) -> Image:
-    """All boxes first, so that no box runs through a plate."""
+    """All boxes first, so that none runs through a plate; plates of the last marks are placed first."""
     canvas = np.ascontiguousarray(image_bgr).copy()
     side = min(canvas.shape[:2])
     line = max(1, round(side / 260))
@@ -103,26 +103,57 @@ def _draw(image_bgr: Image, marks: Sequence[_Mark]) -> Image:
         left, top, right, bottom = _corners(mark.box_xyxy, canvas)
         thickness = line + 1 if mark.bold else line
         cv2.rectangle(canvas, (left, top), (right, bottom), mark.colour, thickness, cv2.LINE_8)
-    for mark in marks:
+    scale = min(max(side / 900, 0.36), 0.9)
+    plates: list[_Plate] = []
+    for mark in reversed(marks):
         if mark.text:
-            _plate(canvas, mark, scale=min(max(side / 900, 0.36), 0.9))
+            plates.append(_placed(mark, canvas, scale, plates))
+    for plate in reversed(plates):
+        _draw_plate(canvas, plate, scale)
     return canvas
 
 
-def _plate(canvas: Image, mark: _Mark, scale: float) -> None:
-    """A filled plate above the box, or inside it at the top of the image, and never over the edge."""
+@dataclass(frozen=True, slots=True)
+class _Plate:
+    """A label with its place in whole pixels."""
+
+    text: str
+    colour: Bgr
+    left: int
+    top: int
+    right: int
+    bottom: int
+    baseline: int
+
+    def overlaps(self, other: _Plate) -> bool:
+        apart = self.right <= other.left or other.right <= self.left
+        return not (apart or self.bottom <= other.top or other.bottom <= self.top)
+
+
+def _placed(mark: _Mark, canvas: Image, scale: float, taken: Sequence[_Plate]) -> _Plate:
+    """Above the box, below it, inside at its top or bottom: the first that is in the image and free."""
     text = _printable(mark.text)
-    (width, height), descent = cv2.getTextSize(text, _FONT, scale, 1)
+    (text_width, text_height), descent = cv2.getTextSize(text, _FONT, scale, 1)
     pad = max(2, round(3 * scale))
-    left, top, _, _ = _corners(mark.box_xyxy, canvas)
-    bottom = (
-        top if top >= height + descent + 2 * pad else min(top + height + descent + 2 * pad, canvas.shape[0])
-    )
-    start = max(0, min(left, canvas.shape[1] - width - 2 * pad))
-    corner = (start, max(0, bottom - height - descent - 2 * pad))
-    cv2.rectangle(canvas, corner, (start + width + 2 * pad, bottom), mark.colour, cv2.FILLED)
-    ink = (20, 20, 20) if _luminance(mark.colour) > 0.45 else (255, 255, 255)
-    cv2.putText(canvas, text, (start + pad, bottom - descent - pad), _FONT, scale, ink, 1, cv2.LINE_AA)
+    width, height = text_width + 2 * pad, text_height + descent + 2 * pad
+    left, top, _, bottom = _corners(mark.box_xyxy, canvas)
+    start = max(0, min(left, canvas.shape[1] - width))
+    plates = [
+        _Plate(text, mark.colour, start, y, start + width, y + height, y + height - descent - pad)
+        for y in (top - height, bottom + 1, top, bottom - height)
+        if 0 <= y <= canvas.shape[0] - height
+    ]
+    if not plates:  # an image that is lower than a plate
+        plates = [_Plate(text, mark.colour, start, 0, start + width, height, height - descent - pad)]
+    return next((plate for plate in plates if not any(map(plate.overlaps, taken))), plates[0])
+
+
+def _draw_plate(canvas: Image, plate: _Plate, scale: float) -> None:
+    ink = (20, 20, 20) if _luminance(plate.colour) > 0.45 else (255, 255, 255)
+    corners = (plate.left, plate.top), (plate.right, plate.bottom - 1)
+    cv2.rectangle(canvas, *corners, plate.colour, cv2.FILLED)
+    at = (plate.left + max(2, round(3 * scale)), plate.baseline)
+    cv2.putText(canvas, plate.text, at, _FONT, scale, ink, 1, cv2.LINE_AA)
 
 
 def _corners(box_xyxy: Box, canvas: Image) -> tuple[int, int, int, int]:

@@ -96,7 +96,7 @@ def page_of(
     return Page(
         title=parity.detector,
         passed=parity.passed,
-        verdict=_verdict(total, failed),
+        verdict=_verdict(total, failed, partial=bool(parity.skipped)),
         summary=_summary(parity, timed),
         facts=_facts(spec, parity),
         artifacts=tuple(_artifact(row, timed.get((row.runtime, row.precision))) for row in parity.rows),
@@ -113,10 +113,10 @@ def page_of(
     )
 
 
-def _verdict(total: int, failed: int) -> str:
-    things = "artifact" if total == 1 else "artifacts"
+def _verdict(total: int, failed: int, *, partial: bool) -> str:
+    things = ("artifact" if total == 1 else "artifacts") + (" that could be compared" if partial else "")
     if not failed:
-        who = "The artifact detects" if total == 1 else f"All {total} artifacts detect"
+        who = f"The {things} detects" if total == 1 else f"All {total} {things} detect"
         return f"{who} what PyTorch detects, within budget"
     return f"{failed} of {total} {things} {'is' if failed == 1 else 'are'} outside the budget"
 
@@ -160,7 +160,9 @@ def _artifact(row: ParityRow, timed: BenchmarkRow | None) -> ArtifactRow:
         Cell("size", _megabytes(row.model_bytes)),
         Cell("mAP", _points(row.map)),
         Cell(
-            "Δ mAP", NOTHING if row.map_delta is None else f"{100 * row.map_delta:+.2f}", _state(row, "mAP")
+            "Δ mAP",
+            NOTHING if row.map_delta is None else signed_points(row.map_delta),
+            _state(row, "mAP", "mAP across runtimes"),
         ),
         Cell("matched", f"{row.matched_percent:.2f} %", _state(row, "detections")),
         Cell("lost / gained", f"{row.lost} / {row.gained}"),
@@ -188,8 +190,8 @@ def _artifact(row: ParityRow, timed: BenchmarkRow | None) -> ArtifactRow:
     )
 
 
-def _state(row: ParityRow, stage: str) -> str:
-    return "bad" if row.first_stage_over_budget == stage else ""
+def _state(row: ParityRow, *stages: str) -> str:
+    return "" if set(stages).isdisjoint(row.stages_over_budget) else "bad"
 
 
 def _fewest_threads(benchmark: BenchmarkReport | None) -> dict[tuple[str, str], BenchmarkRow]:
@@ -298,6 +300,12 @@ def _provenance(
     if machine.governor:
         lines.append(("frequency governor", machine.governor))
     return tuple(lines)
+
+
+def signed_points(fraction: float) -> str:
+    """A difference of mAP in points, with a sign where it is not 0."""
+    text = f"{100 * fraction:+.2f}"
+    return "0.00" if float(text) == 0 else text
 
 
 def _points(fraction: float | None) -> str:

@@ -22,8 +22,10 @@ class DataConfig(Value):
 
     Attributes:
         path: What `edgedet.data.open_dataset` opens; usually given on the command line instead.
-        train: Split to train on; `a+b` joins two.
-        evaluate: Split to measure on during and after training; none when empty.
+        train: Split to train on; `a+b` joins two. All images when empty, as data without splits need it:
+            leaving the key out means "train".
+        evaluate: Split to measure on during and after training; nothing is measured when empty. Leaving the
+            key out means "val".
         cache: Decode images once, before the first step, and keep them in memory.
         cache_bytes: Most memory for that in each process; images beyond it are read whenever they are needed.
     """

@@ -10,6 +10,9 @@ from pathlib import Path
 from edgedet.files import write_atomically
 from edgedet.spec import Value
 
+# Print has mAP in points; programs that read the log get what the records hold.
+_COLUMNS = {"map": "map_fraction", "map50": "map50_fraction"}
+
 
 class EpochRecord(Value):
     """One epoch.
@@ -36,34 +39,34 @@ class EpochRecord(Value):
         text += f" (boxes {self.box_loss:.3f}, classes {self.class_loss:.3f})"
         text += f", learning rate {self.learning_rate:.2e}, {self.seconds:.1f} s"
         if self.map is not None and self.map50 is not None:
-            text += f", mAP {self.map:.4f}, mAP50 {self.map50:.4f}"
+            text += f", mAP {100 * self.map:.2f}, mAP50 {100 * self.map50:.2f}"
         return text
 
 
 def write_log(path: Path, history: Sequence[EpochRecord]) -> None:
-    """Write all epochs as CSV, one line each."""
+    """Write all epochs as CSV, one line each; the header says of mAP that it is a fraction."""
     text = io.StringIO()
-    writer = csv.DictWriter(text, list(EpochRecord.model_fields), lineterminator="\n")
-    writer.writeheader()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(_COLUMNS.get(name, name) for name in EpochRecord.model_fields)
     for record in history:
-        writer.writerow(record.model_dump())
+        writer.writerow(record.model_dump().values())
     write_atomically(path, text.getvalue())
 
 
 def write_plot(path: Path, history: Sequence[EpochRecord]) -> None:
-    """Draw loss and mAP over the epochs as PNG."""
+    """Draw loss and mAP, times 100, over the epochs as PNG; markers show a single epoch too."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(7, 4), layout="constrained")
     axes = figure.add_subplot()
     epochs = [record.epoch for record in history]
-    axes.plot(epochs, [record.loss for record in history], color="tab:blue", label="loss")
+    axes.plot(epochs, [record.loss for record in history], ".-", color="tab:blue", label="loss")
     axes.set(xlabel="epoch", ylabel="loss", yscale="log")
-    measured = [(record.epoch, record.map) for record in history if record.map is not None]
+    measured = [(record.epoch, 100 * record.map) for record in history if record.map is not None]
     if measured:
         right = axes.twinx()
         right.plot(*zip(*measured, strict=True), "o-", color="tab:orange", label="mAP")
-        right.set(ylabel="mAP", ylim=(0, 1))
+        right.set(ylabel="mAP", ylim=(0, 100))
         figure.legend(loc="outside upper right", ncols=2)
     data = io.BytesIO()
     figure.savefig(data, format="png", dpi=120)

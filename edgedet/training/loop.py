@@ -62,7 +62,7 @@ class Trainer:
                     f"the loss is not finite in epoch {epoch + 1}, step {step}",
                     got=f"boxes {losses[0]:g}, classes {losses[1]:g} at a learning rate of {rate:.2e}",
                     expected="finite numbers",
-                    fix="lower optimizer.learning_rate or optimizer.clip_norm, then go on with --resume",
+                    fix="lower optimizer.learning_rate or optimizer.clip_norm and train in another --output",
                 )
             self.average.update(self.detector, step)
             sums += losses

@@ -1,8 +1,8 @@
 """A whole training run: configuration and data in, a checkpoint out.
 
 The entry point is `train(config_path, data=None, output=None, *, weights=None, resume=False, track=silent,
-report=None)`. Run it with `edgedet train CONFIG.toml --data DIR --output DIR`, or in several processes with
-`torchrun --nproc-per-node N -m edgedet train CONFIG.toml --data DIR --output DIR`.
+started=None, report=None)`. Run it with `edgedet train CONFIG.toml --data DIR --output DIR`, or in several
+processes with `torchrun --nproc-per-node N -m edgedet train CONFIG.toml --data DIR --output DIR`.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ from edgedet.training.distributed import Group, process_group
 from edgedet.training.evaluation import evaluate_detector
 from edgedet.training.history import EpochRecord, write_log, write_plot
 from edgedet.training.loop import Trainer
+from edgedet.training.start import RunStart, SplitStart, check_boxes
 from edgedet.training.state import STATE_FILE, Origin, RunState, check_origin
 from edgedet.training.state import load_state as load_run
 from edgedet.training.state import save_state as save_run
@@ -63,6 +64,7 @@ def train(
     weights: Path | str | None = None,
     resume: bool = False,
     track: Track = silent,
+    started: Callable[[RunStart], None] | None = None,
     report: Callable[[EpochRecord], None] | None = None,
 ) -> TrainingResult:
     """Train a detector.
@@ -76,14 +78,16 @@ def train(
         resume: Go on with the run in `output`, on the same images, wherever they lie now, and in as many
             processes. An interrupted run loses the epoch that it was in.
         track: Wraps the steps of each epoch.
+        started: Called before the first epoch, in the first process only.
         report: Called after each epoch, in the first process only.
 
     Raises:
         ConfigError: The configuration is wrong.
-        DataError: The data set cannot be read.
+        DataError: The data set cannot be read, or has no box of the detector's classes.
         CheckpointError: The weights to start from do not fit.
-        UsageError: There is no data set, `output` holds another run, or there is nothing to resume, or not
-            with this configuration, these images or this number of processes.
+        UsageError: There is no data set, `output` holds a run or the checkpoint's name is taken there, or
+            there is nothing to resume, or not with this configuration, these images or this number of
+            processes.
         TrainingError: The loss is not finite.
     """
     config = read_train_config(config_path)
@@ -96,20 +100,39 @@ def train(
             fix="pass --data DIR",
         )
     folder = output or Path("runs") / config.detector.name
-    if not resume and (folder / STATE_FILE).exists():
-        raise UsageError(
-            f"{folder} holds another run",
-            got=f"a file {STATE_FILE}",
-            expected="a new or empty folder",
-            fix="pass --resume to go on with it, or choose another --output",
-        )
+    if not resume:
+        _check_free(folder, config.detector.name)
     state = load_run(folder, config) if resume else None
     start = "" if state else str(weights or config.weights)
     with process_group() as group:
         run = _Run(config, path, start, folder, group, track if group.is_first else silent, state)
         if group.is_first:
             write_atomically(folder / "config.toml", config_path.read_text("utf-8"))
+            if started is not None:
+                started(run.start)
         return run.finish(run.epochs(state.history if state else (), report or (lambda _: None)))
+
+
+def _check_free(folder: Path, name: str) -> None:
+    """Refuse to write over a run or a checkpoint."""
+    if (folder / STATE_FILE).exists():
+        raise UsageError(
+            f"{folder} holds a run already",
+            got=f"a file {STATE_FILE}",
+            expected="a new or empty folder",
+            fix="--resume goes on with it; or choose another --output",
+        )
+    if (folder / _checkpoint_name(name)).exists():
+        raise UsageError(
+            f"{folder} holds a detector of this name already",
+            got=f"a file {_checkpoint_name(name)}",
+            expected="a new or empty folder",
+            fix="choose another --output, or another detector.name in the configuration",
+        )
+
+
+def _checkpoint_name(name: str) -> str:
+    return f"{name}.safetensors"
 
 
 def _command(arguments: Sequence[str]) -> str:
@@ -144,6 +167,7 @@ class _Run:
         torch.manual_seed(config.seed)
         self.config, self.folder, self.group, self.track = config, folder, group, track
         self.dataset = self._open(data, config.data.train)
+        check_boxes(self.dataset)
         self.evaluation = self._open(data, config.data.evaluate) if config.data.evaluate else None
         self.origin = Origin.of(self.dataset, group.size)
         if state:
@@ -157,14 +181,22 @@ class _Run:
             cache_bytes=config.data.cache_bytes if config.data.cache else 0,
             track=track,
         )
-        if weights not in ("", PRETRAINED):
-            statistics = partial(self.samples.plain_images, _STATISTICS_IMAGES)
-            load_initial_weights(self.detector, Path(weights), statistics)
+        origin = self._load_weights(weights)
         steps = len(batch_indices(len(self.samples), config.batch_size, config.seed, 0, group))
         self.trainer = Trainer(self.detector.to(group.device), config, steps, group)
         self.accuracy: AccuracyReport | None = None
         if state:
             self._restore(state)
+        self.start = RunStart(
+            data=self.dataset.root.name or str(self.dataset.root),
+            training=SplitStart.of(self.dataset),
+            evaluation=None if self.evaluation is None else SplitStart.of(self.evaluation),
+            labels=config.detector.labels,
+            weights=f"the state in {folder}" if state else origin,
+            folder=str(folder),
+            epochs=config.epochs,
+            epochs_done=len(state.history) if state else 0,
+        )
 
     def epochs(
         self, history: tuple[EpochRecord, ...], report: Callable[[EpochRecord], None]
@@ -187,7 +219,7 @@ class _Run:
 
     def finish(self, history: tuple[EpochRecord, ...]) -> TrainingResult:
         """Write the checkpoint and the plot."""
-        checkpoint = self.folder / f"{self.config.detector.name}.safetensors"
+        checkpoint = self.folder / _checkpoint_name(self.config.detector.name)
         if self.group.is_first:
             if self.evaluation is not None and self.accuracy is None:
                 self.accuracy = evaluate_detector(self.average, self.evaluation, self.track)
@@ -202,6 +234,15 @@ class _Run:
         module = self.trainer.average.module
         assert isinstance(module, Detector)
         return module
+
+    def _load_weights(self, weights: str) -> str:
+        """Load what to start from; returns in words what that is."""
+        if not weights:
+            return "random weights"
+        if weights == PRETRAINED:
+            return "the ImageNet weights of timm (backbone)"
+        statistics = partial(self.samples.plain_images, _STATISTICS_IMAGES)
+        return f"{weights} ({load_initial_weights(self.detector, Path(weights), statistics)})"
 
     def _restore(self, state: RunState) -> None:
         """Take the weights and the optimizer to where they were."""

@@ -17,12 +17,12 @@ from edgedet import registry
 from edgedet.boxes import Floats
 from edgedet.bundle import MANIFEST, Artifact, FileEntry, Manifest
 from edgedet.data import Dataset, open_dataset
-from edgedet.errors import UsageError
+from edgedet.errors import CheckpointError, MissingError, UsageError
 from edgedet.files import sha256_of, staged_directory, write_atomically
 from edgedet.models.capture import Captured, capture
-from edgedet.models.checkpoint import load_checkpoint, save_checkpoint
+from edgedet.models.checkpoint import load_checkpoint, read_info, save_checkpoint
 from edgedet.progress import Track, silent
-from edgedet.spec import DetectorSpec, Precision, Provenance, QuantizationSpec, Value
+from edgedet.spec import Precision, Provenance, QuantizationSpec, Value
 from edgedet_export.quiet import converter
 from edgedet_export.target import Exported, Source, Target
 from edgedet_export.verify import verification_tensors, verify
@@ -85,8 +85,8 @@ class ExportRow(Value):
     status: Literal["ok", "not built"]
     file: str
     bytes: int
-    max_relative_error: float | None
-    output_snr_db: float | None
+    max_relative_error: float
+    output_snr_db: float
     seconds: float
     note: str = ""
 
@@ -104,7 +104,7 @@ def export_bundle(request: ExportRequest, track: Track = silent) -> ExportReport
 
     Raises:
         UsageError: A name does not exist, INT8 is asked for without images, or the output exists.
-        CheckpointError: The checkpoint cannot be loaded.
+        CheckpointError: The checkpoint cannot be loaded, or computes what is no number.
         VerificationError: An artifact does not compute what its source does.
         VendorError: A converter failed.
     """
@@ -165,6 +165,7 @@ class _Export:
         self._float = Source(self.captured.graph_module, self.captured.example_inputs, self.captured.spec)
         images = request.calibration or open_dataset("builtin", split="test")
         self._tensors: Sequence[Floats] = verification_tensors(images, self.captured.spec.input)
+        _check_finite(self._float, self._tensors[0])
         if "int8" in request.precisions:
             self._calibrate(track)
 
@@ -198,7 +199,7 @@ class _Export:
                 file=artifact.files[0].path,
                 bytes=artifact.bytes,
                 max_relative_error=verified.max_relative_error,
-                output_snr_db=verified.snr_db if verified.snr_db < 1e9 else None,
+                output_snr_db=verified.snr_db,
                 seconds=round(time.perf_counter() - began, 2),
                 note=artifact.note,
             )
@@ -223,7 +224,7 @@ class _Export:
             runtime="" if missing else target.runtime,
             files=tuple(FileEntry.of(self.folder, path) for path in exported.files),
             quantization=source.spec.quantization,
-            note=f"engine not built here: {missing.got or missing.summary}" if missing else "",
+            note=_why_not_built(missing) if missing else "",
         )
         self.artifacts.append(artifact)
         return artifact
@@ -268,12 +269,32 @@ class _Export:
 
 def _capture(checkpoint: Path, config: DetectorConfig | None = None) -> Captured:
     detector = load_checkpoint(checkpoint, config)
-    spec: DetectorSpec = detector.spec()
     provenance = Provenance(
-        checkpoint_sha256=sha256_of(checkpoint), trained_on=spec.provenance.trained_on, tools=_tools()
+        checkpoint_sha256=sha256_of(checkpoint),
+        trained_on="" if config else read_info(checkpoint).data,
+        tools=_tools(),
     )
     with torch.no_grad():
-        return capture(detector, spec.model_copy(update={"provenance": provenance}))
+        return capture(detector, detector.spec().model_copy(update={"provenance": provenance}))
+
+
+def _why_not_built(missing: MissingError) -> str:
+    return (
+        f"engine not built here: {missing.got or missing.summary}; {missing.fix}. ONNX Runtime ran its ONNX"
+    )
+
+
+def _check_finite(source: Source, tensor: Floats) -> None:
+    with torch.inference_mode():
+        outputs = source.graph_module(torch.from_numpy(tensor))
+    for output, values in zip(source.spec.outputs, outputs, strict=True):
+        if not torch.isfinite(values).all():
+            raise CheckpointError(
+                "the checkpoint cannot be exported",
+                got=f"values of {output.name} that are not finite",
+                expected="numbers, for every image",
+                fix="export an earlier checkpoint, or train again with a lower learning rate",
+            )
 
 
 def _tools() -> dict[str, str]:

@@ -1,6 +1,6 @@
-"""Put a detector's spec into its artifacts, where `edgedet_runtimes.embedded` says that the runtimes look.
+"""Put a detector's spec into its artifacts, where `edgedet.embedded` says that the runtimes look.
 
-Every function replaces the file atomically, and embedding again replaces the former spec.
+Files are replaced atomically, and embedding again replaces the former spec.
 """
 
 from __future__ import annotations

@@ -13,6 +13,7 @@ from onnx_ir.passes.common import RemoveUnusedNodesPass, RemoveUnusedOpsetsPass
 from edgedet.spec import Precision
 from edgedet_export.metadata import embed_onnx
 from edgedet_export.passes.drop_clips import drop_clips
+from edgedet_export.passes.pool_means import pool_means
 from edgedet_export.passes.quantize_biases import quantize_biases
 from edgedet_export.quiet import converter
 from edgedet_export.target import Exported, Source
@@ -71,6 +72,7 @@ def _convert(source: Source) -> ir.Model:
     quantization = source.spec.quantization
     if quantization is not None:
         drop_clips(model)
+        pool_means(model)
         if quantization.encoding != "tensorrt":
             quantize_biases(model)
     RemoveUnusedNodesPass()(model)

@@ -1,6 +1,6 @@
 """TFLite through litert-torch.
 
-In INT8 the converter makes input and output integers as well; `float_boundary` puts the conversion back into
+In INT8 the converter makes input and output integers as well; `tflite_boundary` puts the conversion back into
 the model, so that every artifact has the same float signature and the quantization runs in the runtime's
 vectorised kernels.
 """

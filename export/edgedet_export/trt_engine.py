@@ -19,9 +19,7 @@ from edgedet.spec import DetectorSpec
 from edgedet_export.metadata import embed_tensorrt
 
 
-def build_engine(
-    onnx_path: Path, engine_path: Path, spec: DetectorSpec, *, workspace_bytes: int | None = None
-) -> tuple[Path, Path]:
+def build_engine(onnx_path: Path, engine_path: Path, spec: DetectorSpec) -> tuple[Path, Path]:
     """Build an engine for the GPU of this machine and write its plan, with the spec beside it.
 
     TensorFloat-32 is switched off: its 10 bits of mantissa are outside the float parity budget.
@@ -30,7 +28,6 @@ def build_engine(
         onnx_path: A strongly typed ONNX file with fixed shapes.
         engine_path: The plan to write; it fits this GPU model and this version of TensorRT only.
         spec: The spec of the detector in the ONNX file.
-        workspace_bytes: Most GPU memory that a layer may use while it runs; all of it when not given.
 
     Returns:
         The plan and the file that holds its spec.
@@ -56,15 +53,13 @@ def build_engine(
         )
     config = builder.create_builder_config()
     config.clear_flag(trt.BuilderFlag.TF32)
-    if workspace_bytes is not None:
-        config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, workspace_bytes)
     plan = builder.build_serialized_network(network, config)
     if plan is None:
         raise VendorError(
             f"TensorRT could not build an engine from {onnx_path}",
             got="no plan; TensorRT has written the reason to standard error",
             expected="a serialized engine",
-            fix="free GPU memory or give a larger workspace, then build again",
+            fix="free memory of the GPU (`nvidia-smi` shows who uses it), then build again",
         )
     write_atomically(engine_path, bytes(plan))
     return engine_path, embed_tensorrt(engine_path, spec)

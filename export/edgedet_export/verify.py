@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
 
 from edgedet import registry
 from edgedet.boxes import Floats
 from edgedet.data import Dataset
 from edgedet.errors import DataError, MissingExtraError, VerificationError
+from edgedet.parity.compare import ERROR_LIMIT, OutputComparison
+from edgedet.parity.report import OutputDifference
 from edgedet.preprocess import preprocess
 from edgedet.spec import DetectorSpec, InputSpec
 from edgedet_export.target import Source
@@ -25,14 +25,16 @@ INT8_MIN_SNR_DB = 10.0
 
 _IMAGES = 4
 
+_REPORT = "leave this target out with --to, and report it with the versions that `edgedet doctor` prints"
+
 
 @dataclass(frozen=True, slots=True)
 class Verified:
-    """How far an artifact's outputs are from its source's, worst output of all images.
+    """How far an artifact's outputs are from its source's, measured as parity does: the worst output.
 
     Attributes:
-        max_relative_error: Largest difference over the largest value of the source's output.
-        snr_db: Power of the source's output over power of the difference.
+        max_relative_error: As in `OutputDifference`.
+        snr_db: As in `OutputDifference`.
     """
 
     max_relative_error: float
@@ -75,41 +77,44 @@ def verify(path: Path, runtime_name: str, source: Source, tensors: Sequence[Floa
         ) from exc
     with runtime:
         _check_spec(path, runtime.spec, source.spec)
-        pairs = []
+        comparison = OutputComparison([output.name for output in source.spec.outputs])
         for tensor in tensors:
             with torch.inference_mode():
                 wanted = source.graph_module(torch.from_numpy(tensor))
-            given = runtime.run({source.spec.input.name: tensor})
-            pairs += [
-                (given[output.name], reference.numpy())
-                for output, reference in zip(source.spec.outputs, wanted, strict=True)
-            ]
-    result = _measure(pairs)
-    is_float = source.spec.quantization is None
-    if is_float and not result.max_relative_error <= FLOAT_MAX_RELATIVE_ERROR:
-        raise _failed(
-            path,
-            f"{result.max_relative_error:.2g}",
-            f"a relative error of {FLOAT_MAX_RELATIVE_ERROR} at most",
-        )
-    if not is_float and not result.snr_db >= INT8_MIN_SNR_DB:
-        raise _failed(
-            path, f"{result.snr_db:.1f} dB", f"{INT8_MIN_SNR_DB} dB against the fake-quantized graph"
-        )
-    return result
+            references = {o.name: t.numpy() for o, t in zip(source.spec.outputs, wanted, strict=True)}
+            comparison.add(references, runtime.run({source.spec.input.name: tensor}))
+    for output in comparison.differences():
+        _check_output(path, output, source.spec)
+    return Verified(
+        max(output.max_relative_error for output in comparison.differences()),
+        min(output.snr_db for output in comparison.differences()),
+    )
 
 
-def _measure(pairs: Sequence[tuple[Floats, Floats]]) -> Verified:
-    relative, snr = 0.0, math.inf
-    for given, wanted in pairs:
-        if given.shape != wanted.shape or not np.isfinite(given).all():
-            return Verified(math.inf, -math.inf)
-        difference = given.astype(np.float64) - wanted
-        noise, signal = float(np.square(difference).mean()), float(np.square(wanted, dtype=np.float64).mean())
-        relative = max(relative, float(np.abs(difference).max()) / max(float(np.abs(wanted).max()), 1e-12))
-        if noise > 0:
-            snr = min(snr, 10 * math.log10(max(signal, 1e-300) / noise))
-    return Verified(relative, snr)
+def _check_output(path: Path, output: OutputDifference, spec: DetectorSpec) -> None:
+    name = f"{spec.precision}/{path.name}"
+    if output.max_relative_error >= ERROR_LIMIT:
+        raise VerificationError(
+            f"{name} does not compute what it was exported from",
+            got=f"{output.name} with another shape, or values that are not finite",
+            expected="the shape of the spec and finite values",
+            fix=_REPORT,
+        )
+    if spec.quantization is None and output.max_relative_error > FLOAT_MAX_RELATIVE_ERROR:
+        raise VerificationError(
+            f"{name} does not compute what it was exported from",
+            got=f"{output.name} with a relative error of {output.max_relative_error:.2g}",
+            expected=f"{FLOAT_MAX_RELATIVE_ERROR:g} at most",
+            fix=_REPORT,
+        )
+    if spec.quantization is not None and output.snr_db < INT8_MIN_SNR_DB:
+        raise VerificationError(
+            f"{name} is too far from the fake-quantized graph that it was exported from",
+            got=f"{output.name} with {output.snr_db:.1f} dB signal to noise",
+            expected=f"{INT8_MIN_SNR_DB:g} dB at least",
+            fix="calibrate on images like those it was trained on, train a detector that has learned little "
+            "for longer, or leave int8 out: --precision fp32",
+        )
 
 
 def _check_spec(path: Path, found: DetectorSpec, expected: DetectorSpec) -> None:
@@ -123,12 +128,3 @@ def _check_spec(path: Path, found: DetectorSpec, expected: DetectorSpec) -> None
             expected="the same spec",
             fix="report this: the converter changed the embedded metadata",
         )
-
-
-def _failed(path: Path, got: str, expected: str) -> VerificationError:
-    return VerificationError(
-        f"{path.name} does not compute what it was exported from",
-        got=got,
-        expected=expected,
-        fix="leave this target out with --to, and report it with the versions that `edgedet doctor` prints",
-    )

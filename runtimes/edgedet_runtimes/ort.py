@@ -9,7 +9,9 @@ import onnxruntime
 
 from edgedet.boxes import Floats
 from edgedet.embedded import SPEC_KEY
+from edgedet.errors import BundleError
 from edgedet.spec import TensorSpec
+from edgedet_runtimes.ort_external_data import has_external_data
 from edgedet_runtimes.shell import Runtime, Signature
 
 # Everything below fatal also arrives as an exception.
@@ -58,12 +60,21 @@ class OnnxRuntime(Runtime):
 def _options(threads: int | None) -> onnxruntime.SessionOptions:
     options = onnxruntime.SessionOptions()
     options.log_severity_level = _LOG_FATAL
+    options.add_session_config_entry("session.load_model_format", "ONNX")  # and not its own format
     options.inter_op_num_threads = 1
     options.intra_op_num_threads = threads or 0
     return options
 
 
 def _session(path: Path, options: onnxruntime.SessionOptions) -> onnxruntime.InferenceSession:
+    """A session of one file and no other."""
+    if has_external_data(path.read_bytes()):
+        raise BundleError(
+            f"ort cannot open {path}",
+            got="a model with external data: tensors that lie in other files",
+            expected="one file that holds all of its tensors; external data is not part of an artifact",
+            fix="export again with edgedet, or save the model in one file",
+        )
     return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
 
 

@@ -19,6 +19,7 @@ from cuda.bindings import runtime as cudart
 from edgedet.boxes import Floats
 from edgedet.embedded import plan_sidecar
 from edgedet.errors import BundleError, MissingDeviceError, VendorError
+from edgedet.registry import install_command
 from edgedet.spec import TensorSpec
 from edgedet_runtimes.shell import Runtime, Signature
 
@@ -31,7 +32,7 @@ except ImportError as exc:  # the Python classes are here, libnvinfer is not
         "TensorRT cannot be used here",
         got=str(exc),
         expected="its native libraries beside its Python package",
-        fix='pip install "edgedet[tensorrt]", or put the folder of libnvinfer on LD_LIBRARY_PATH',
+        fix=f"{install_command('tensorrt')}, or put the folder of libnvinfer on LD_LIBRARY_PATH",
     ) from exc
 
 

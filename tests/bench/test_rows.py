@@ -67,7 +67,7 @@ def test_int8_that_is_slower_than_float_is_said_plainly():
         (measured(stable=False), MACHINE, 0.0, "not steady before measuring: ort fp32 with 1 thread"),
         (measured(frames=20), MACHINE, 0.0, "so few frames"),
         (measured(threads=4), MACHINE, 0.0, "more threads than 2 cores: ort fp32 with 4"),
-        (measured(), MACHINE, 1.6, "1.6 of 2 cores busy"),
+        (measured(), MACHINE, 1.6, "a load of 1.6 on 2 cores before the first measurement"),
         (measured(), MACHINE.model_copy(update={"governor": "powersave"}), 0.0, "'powersave'"),
     ],
 )

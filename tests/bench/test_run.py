@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import io
+import json
+import re
 import shutil
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 
-from edgedet.bench import BenchmarkReport, run_benchmark
+from edgedet.bench import BenchmarkReport, run_benchmark, worker
+from edgedet.bench.run import turns
 from edgedet.bench.worker import peak_rss_mb
 from edgedet.bench.workers import Order, Worker
+from edgedet.data import open_dataset
 from edgedet.errors import BundleError, DataError, InternalError, MissingExtraError, UsageError
+from edgedet.registry import install_command
 
 
 @pytest.fixture(scope="module")
@@ -23,7 +30,46 @@ def test_every_artifact_is_measured_with_every_number_of_threads(report):
     rows = [(row.runtime, row.precision, row.threads) for row in report.rows]
     assert rows == [("ort", "fp32", 1), ("ort", "fp32", 2), ("ort", "int8", 1), ("ort", "int8", 2)]
     assert report.skipped == ()
-    assert "builtin" in report.images
+
+
+def test_a_report_says_which_images_of_which_split_were_shown(bundle, report):
+    assert report.images.startswith("the first 8 images of builtin test, shown in turn, ")
+    split = open_dataset("builtin", "val")
+    other = run_benchmark(bundle.root, precisions=["FP32"], dataset=split, duration_s=0.1)
+    assert other.images.startswith("the first 8 images of builtin val, shown in turn, ")
+
+
+def test_every_round_begins_with_another_lane_and_has_each_once():
+    assert turns(3, 4) == [0, 1, 2, 1, 2, 0, 2, 0, 1, 0, 1, 2]
+    assert turns(1, 2) == [0, 0]
+
+
+@pytest.fixture
+def own_threads():
+    """OpenCV's number of threads is one for the process: put back afterwards."""
+    before = cv2.getNumThreads()
+    yield
+    cv2.setNumThreads(before)
+
+
+@pytest.mark.usefixtures("own_threads")
+@pytest.mark.parametrize("threads", [1, 3])
+def test_a_worker_gives_runtime_and_resize_the_threads_of_its_order(bundle, monkeypatch, tmp_path, threads):
+    np.savez(tmp_path / "images.npz", np.zeros((40, 40, 3), np.uint8))
+    order = json.loads(Order(bundle.root, "ort", "fp32", threads, tmp_path / "images.npz").to_json())
+    opened = []
+
+    def load(*arguments):
+        opened.append(original(*arguments))
+        return opened[-1]
+
+    original = worker.load
+    monkeypatch.setattr(worker, "load", load)
+    monkeypatch.setattr("sys.stdin", io.StringIO(""))
+    cv2.setNumThreads(2)
+    worker._serve(order, io.StringIO())
+    assert [pipeline.runtime.threads for pipeline in opened] == [threads]
+    assert cv2.getNumThreads() == threads
 
 
 def test_a_row_holds_together(report, bundle):
@@ -103,7 +149,7 @@ def test_a_runtime_that_is_not_installed_is_skipped_or_refused(bundle, monkeypat
         "raise ModuleNotFoundError(\"No module named 'onnxruntime'\", name='onnxruntime')"
     )
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    with pytest.raises(MissingExtraError, match=r'pip install "edgedet\[onnx\]"'):
+    with pytest.raises(MissingExtraError, match=re.escape(install_command("onnx"))):
         run_benchmark(bundle.root, runtimes=["ort"], duration_s=0.1)
 
 
@@ -141,7 +187,38 @@ def test_a_worker_that_fails_costs_its_own_row_only(bundle, monkeypatch):
     monkeypatch.setattr(Worker, "measure", fail)
     report = run_benchmark(bundle.root, duration_s=0.1)
     assert [row.precision for row in report.rows] == ["fp32"]
-    assert [(one.runtime, one.precision) for one in report.skipped] == [("ort", "int8")]
+    ((runtime, precision, reason),) = [(one.runtime, one.precision, one.reason) for one in report.skipped]
+    assert (runtime, precision) == ("ort", "int8")
+    assert reason.startswith("with 1 thread, the process that measures ort int8 ended; got exit status -9")
+
+
+def test_a_worker_that_fails_is_an_error_where_its_runtime_was_asked_for(bundle, monkeypatch):
+    measure = Worker.measure
+
+    def fail(worker: Worker, seconds: float):
+        if worker.order.precision == "int8":
+            ended(worker)
+        return measure(worker, seconds)
+
+    monkeypatch.setattr(Worker, "measure", fail)
+    with pytest.raises(InternalError, match="measures ort int8 ended"):
+        run_benchmark(bundle.root, runtimes=["ort"], duration_s=0.1)
+
+
+def test_a_worker_that_does_not_open_says_with_how_many_threads(bundle, monkeypatch):
+    start = Worker.__init__
+
+    def fail(worker: Worker, order: Order):
+        if order.precision == "fp32" and order.threads > 1:
+            raise InternalError("no memory", got="a", expected="b", fix="c")
+        start(worker, order)
+
+    monkeypatch.setattr(Worker, "__init__", fail)
+    report = run_benchmark(bundle.root, threads=(1, 2, 3), precisions=["fp32"], duration_s=0.1)
+    assert [row.threads for row in report.rows] == [1]
+    assert [one.reason for one in report.skipped] == [
+        "with 2 and 3 threads, no memory; got a; expected b. Fix: c"
+    ]
 
 
 def test_a_worker_that_ends_after_its_last_turn_keeps_its_row(bundle, monkeypatch):

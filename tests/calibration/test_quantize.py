@@ -76,7 +76,7 @@ def test_where_kernels_add_residuals_themselves_nothing_is_quantized_before_the_
             if node.target is torch.ops.aten.add.Tensor
             for source in node.all_input_nodes
         ]
-        assert sum(target in WEIGHTED for target in sources) == (additions if encoding.fuses_residuals else 0)
+        assert sum(target in WEIGHTED for target in sources) == (additions if encoding.fuses_epilogues else 0)
     assert counts["onnxruntime"] == counts["tflite"] == counts["openvino"] + additions
     assert counts["openvino"] == counts["tensorrt"]
 

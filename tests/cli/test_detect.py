@@ -102,3 +102,54 @@ def test_real_photographs_go_through(edgedet: Command, bundle: Path, test_data: 
     result = edgedet("detect", bundle, *images, "--json", "-")
     assert result.code == 0
     assert [image["path"] for image in result.json["images"]] == [str(path) for path in images]
+
+
+def test_pictures_do_not_take_the_place_of_the_images(
+    edgedet: Command, bundle: Path, pictures: Path, tmp_path: Path
+) -> None:
+    before = {path: path.read_bytes() for path in pictures.rglob("*.*")}
+    (tmp_path / "link").symlink_to(pictures)
+    (tmp_path / "linked.jpg").symlink_to(pictures / "a.jpg")
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "linked.jpg").symlink_to(pictures / "a.jpg")
+    for images, folder in (
+        ((pictures,), pictures),
+        ((pictures / "a.jpg",), tmp_path / "link"),
+        ((tmp_path / "link" / "a.jpg",), pictures),
+        ((tmp_path / "linked.jpg",), pictures),
+        ((tmp_path / "linked.jpg",), tmp_path),
+        ((pictures / "a.jpg",), tmp_path / "out"),
+        ((pictures / "größe 1.png", pictures / "sub" / "a.jpg"), pictures / "sub"),
+    ):
+        result = edgedet("detect", bundle, *images, "--save", folder)
+        check_refusal(result, 2, f"cannot save pictures in {folder}", "name another folder")
+        assert result.stdout == ""
+    assert {path: path.read_bytes() for path in pictures.rglob("*.*")} == before
+
+
+@pytest.mark.parametrize("folder", ["/proc/out", "file"])
+def test_a_folder_that_cannot_be_written_is_refused_before_the_model_is_opened(
+    edgedet: Command, pictures: Path, tmp_path: Path, folder: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").write_text("")
+    result = edgedet("detect", "no bundle", pictures, "--save", folder)
+    check_refusal(result, 2, "cannot write", folder)
+    assert "no bundle" not in result.stderr
+
+
+def test_an_image_without_objects_has_one_line_and_one_object_is_one(
+    edgedet: Command, bundle: Path, pictures: Path
+) -> None:
+    none = edgedet("detect", bundle, pictures / "a.jpg", "--score-threshold", "1")
+    assert none.stdout == f"{pictures / 'a.jpg'}: 0 objects, ort fp32\n"
+    found = edgedet("detect", bundle, pictures / "a.jpg", "--score-threshold", "0", "--json", "-").json
+    scores = sorted((each["score"] for each in found["images"][0]["detections"]), reverse=True)
+    between = (scores[0] + scores[1]) / 2
+    one = edgedet("detect", bundle, pictures / "a.jpg", "--score-threshold", str(between))
+    assert one.stdout.startswith(f"{pictures / 'a.jpg'}: 1 object, ort fp32\nlabel")
+
+
+def test_a_precision_may_be_written_in_capitals(edgedet: Command, bundle: Path, pictures: Path) -> None:
+    result = edgedet("detect", bundle, pictures / "a.jpg", "--precision", "FP32", "--json", "-")
+    assert result.json["precision"] == "fp32"

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from command import Command
 
+from edgedet import registry
 from edgedet.cli import doctor
-
-RUNTIMES = ("eager", "openvino", "ort", "tensorrt", "tflite")
+from edgedet.registry import install_command
 
 
 def part(name: str, module: str, distribution: str = "numpy") -> doctor._Part:
@@ -55,7 +55,7 @@ def test_a_package_that_crashes_or_fails_or_is_missing_costs_one_line_each(
     assert "libGL.so.1" in rows["b"]["problem"]
     assert rows["c"]["problem"] == "no-such-distribution is not installed"
     assert (rows["d"]["works"], rows["d"]["problem"], rows["d"]["fix"]) == (True, "", "")
-    assert {rows[name]["fix"] for name in "abc"} == {'pip install "edgedet[onnx]"'}
+    assert {rows[name]["fix"] for name in "abc"} == {install_command("onnx")}
 
 
 def test_a_runtime_works_when_its_own_module_can_be_loaded(
@@ -76,15 +76,15 @@ def test_a_runtime_works_when_its_own_module_can_be_loaded(
     result = edgedet("doctor", "--json", "-")
     rows = {row["name"]: row for row in result.json["rows"] if row["purpose"] == "runtime"}
     assert result.code == 0
-    assert tuple(rows) == RUNTIMES
-    assert [name for name in RUNTIMES if rows[name]["works"]] == ["tflite"]
+    assert tuple(rows) == tuple(registry.RUNTIMES)
+    assert [name for name in rows if rows[name]["works"]] == ["tflite"]
     assert rows["tflite"]["versions"] == "2.14.0 (tflite-runtime)"
     assert rows["tensorrt"]["problem"] == "no Python package 'cuda.bindings'"
-    assert rows["tensorrt"]["fix"] == 'pip install "edgedet[tensorrt]"'
+    assert rows["tensorrt"]["fix"] == install_command("tensorrt")
     assert rows["eager"]["problem"] == "no Python package 'torch'"
     assert rows["ort"]["problem"] == "the import crashed with signal 11"
     assert "libtbb.so" in rows["openvino"]["problem"]
-    assert rows["openvino"]["fix"] == 'pip install "edgedet[openvino]"'
+    assert rows["openvino"]["fix"] == install_command("openvino")
 
 
 def test_the_exit_code_is_3_where_no_runtime_works(
@@ -94,6 +94,31 @@ def test_the_exit_code_is_3_where_no_runtime_works(
         package(modules, name, f"raise ModuleNotFoundError(name={name!r})")
     monkeypatch.setattr(doctor, "_PARTS", ())
     assert edgedet("doctor").code == 3
+
+
+@pytest.mark.parametrize(
+    ("origin", "command"),
+    [
+        ('{"url": "file:///clone", "dir_info": {"editable": true}}', 'pip install -e ".[onnx]"'),
+        ('{"url": "file:///clone", "dir_info": {}}', 'pip install "edgedet[onnx]"'),
+        ('{"url": "https://host/a.whl", "archive_info": {}}', 'pip install "edgedet[onnx]"'),
+        (None, 'pip install "edgedet[onnx]"'),
+    ],
+)
+def test_what_to_install_is_the_clone_where_edgedet_is_one(
+    monkeypatch: pytest.MonkeyPatch, origin: str | None, command: str
+) -> None:
+    class Installed:
+        def read_text(self, name: str) -> str | None:
+            assert name == "direct_url.json"
+            return origin
+
+    registry._is_editable.cache_clear()
+    monkeypatch.setattr("importlib.metadata.distribution", lambda name: Installed())
+    found = install_command("onnx")
+    error = registry.missing_extra("this", ModuleNotFoundError(name="onnxruntime"), "onnx")
+    registry._is_editable.cache_clear()
+    assert (found, error.fix) == (command, command)
 
 
 @pytest.mark.slow

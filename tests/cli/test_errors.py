@@ -14,6 +14,7 @@ import pytest
 from command import Command, check_refusal
 
 from edgedet.errors import UsageError
+from edgedet.registry import install_command
 
 # Commands that take a bundle or a file first, with what else they need.
 OPENERS = {
@@ -153,7 +154,7 @@ def test_an_extra_that_is_not_installed_is_named_with_its_pip_install(
     monkeypatch.chdir(tmp_path)
     _without(monkeypatch, package)
     result = edgedet(*(word.replace("BUNDLE", str(bundle)) for word in arguments))
-    check_refusal(result, 3, package, f'pip install "edgedet[{extra}]"')
+    check_refusal(result, 3, package, install_command(extra))
 
 
 @pytest.mark.parametrize(
@@ -257,4 +258,4 @@ def test_every_damaged_file_is_named_with_what_became_of_it(edgedet: Command, da
     (damaged / "fp32" / "model.onnx").write_bytes(b"x")
     (damaged / "fp32" / "model.bin").unlink()
     result = edgedet("inspect", damaged)
-    check_refusal(result, 2, "fp32/model.onnx changed", "fp32/model.bin missing")
+    check_refusal(result, 2, "fp32/model.onnx is changed", "fp32/model.bin is missing")

@@ -7,10 +7,11 @@ import os
 import re
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
-from command import Command
+from command import Command, check_refusal
 
 import edgedet as package
 from edgedet.cli.output import open_output
@@ -96,3 +97,33 @@ def test_a_reader_that_goes_away_ends_the_command_quietly() -> None:
     finally:
         os.close(writing)
     assert (done.returncode, done.stderr) == (141, "")
+
+
+def test_json_goes_into_a_pipe_and_leaves_it_there(edgedet: Command, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    read: list[str] = []
+    reader = threading.Thread(target=lambda: read.append((tmp_path / "pipe").read_text()), daemon=True)
+    reader.start()
+    assert edgedet("models", "--json", tmp_path / "pipe").code == 0
+    reader.join(10)
+    assert json.loads(read[0])["rows"]
+    assert (tmp_path / "pipe").is_fifo()
+
+
+@pytest.mark.parametrize("path", ["/proc/models.json", "."])
+def test_json_that_cannot_be_written_is_refused_before_any_work_by_the_users_path(
+    edgedet: Command, path: str
+) -> None:
+    result = edgedet("models", "--json", path)
+    check_refusal(result, 2, f"cannot write {path};")
+    assert result.stdout == ""
+
+
+def test_a_table_that_is_not_read_on_a_terminal_keeps_a_row_on_a_line(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with open_output(None) as output:
+        output.table(("name", "note"), [("n" * 150, "a note of several words " * 10)])
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 2
+    assert lines[1].endswith("of several words")

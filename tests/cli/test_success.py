@@ -93,8 +93,8 @@ def test_parity_prints_what_it_writes(measure: Measure, bundle: Path, data: Path
         assert shown[1:4] == [row.precision, f"{row.model_bytes / 1e6:.2f}", points(row.map)]
         assert shown[5:8] == [
             points(row.matched_fraction),
-            f"{row.max_score_delta:.4f}",
-            f"{row.max_box_px:.2f}",
+            f"{row.max_score_delta:.2g}",
+            f"{row.max_box_px:.2g}",
         ]
         assert shown[-1] == "yes"
     assert (report.data_summary.images, report.data_summary.problems) == (IMAGES, {})

@@ -57,6 +57,8 @@ def subject(request: pytest.FixtureRequest, runtime: Any, full_bundle: Bundle) -
         artifact = full_bundle.artifact(runtime.name, request.param)
     except UsageError:
         pytest.skip(f"no target makes {request.param} artifacts for {runtime.name}")
+    except MissingError as exc:
+        pytest.skip(str(exc))
     return Subject(runtime, full_bundle.path_of(artifact), full_bundle.spec_of(artifact))
 
 

@@ -12,6 +12,7 @@ import pytest
 from edgedet import registry
 from edgedet.bundle import MANIFEST, Artifact, Bundle, open_bundle
 from edgedet.errors import MissingError, UsageError
+from edgedet.selection import MADE_PRECISIONS
 from edgedet.spec import PRECISIONS, DetectorSpec
 
 
@@ -54,6 +55,7 @@ def test_a_target_names_a_runtime_an_encoding_and_precisions_that_exist(target: 
     assert kind.runtime in registry.RUNTIMES
     assert kind.encoding in ENCODINGS
     assert set(kind.precisions) <= set(PRECISIONS)
+    assert set(kind.precisions) <= set(MADE_PRECISIONS), "messages list these as the ones that there are"
     assert {"fp32", "int8"} <= set(kind.precisions)
 
 

@@ -104,6 +104,8 @@ def test_labels_are_imposed_by_name(write: Write, document) -> None:
     dataset = open_dataset(write(document), labels=["dog", "horse"])
     assert [item.class_ids.tolist() for item in dataset] == [[0], []]
     assert dataset.summary.problems == {"box of an unknown class": 1}
+    assert not +dataset.summary.unknown_classes, "the only box of another class is a crowd"
+    assert open_dataset(write(document), labels=["cat"]).summary.unknown_classes == {"dog": 1}
 
 
 @pytest.mark.parametrize(
@@ -179,6 +181,28 @@ def test_images_that_are_nowhere_are_an_error_that_says_where_was_looked(
     (tmp_path / "b.png").unlink()
     with pytest.raises(DataError, match=r"got no a\.png; expected its images in one of"):
         open_dataset(file)
+
+
+@pytest.mark.parametrize("first", [False, True])
+@pytest.mark.parametrize("name", ["\ud800.jpg", "x" * 300 + ".jpg"])
+def test_a_name_that_no_file_can_have_is_a_lost_image(write: Write, document, name: str, first: bool) -> None:
+    document["images"].insert(0 if first else 2, {"id": 11, "file_name": name})
+    dataset = open_dataset(write(document))
+    assert [item.path.name for item in dataset] == ["a.png", "b.png"]
+    assert (dataset.summary.lost_images, sum(dataset.summary.problems.values())) == (1, 1)
+    str(dataset.summary).encode("utf-8")
+
+
+def test_a_category_name_that_no_text_can_hold_is_written_out(write: Write, document) -> None:
+    document["categories"][0]["name"] = "d\ud800g"
+    assert open_dataset(write(document)).labels == ("cat", "d\\ud800g")
+
+
+def test_a_split_of_a_single_json_is_refused_with_the_way_to_do_without(write: Write, document) -> None:
+    file = write(document)
+    for path in (file, file.parent):
+        with pytest.raises(DataError, match=r'set train = "" and evaluate = ""'):
+            open_dataset(path, "train")
 
 
 def test_one_id_for_two_categories_is_refused(write: Write, document) -> None:

@@ -54,6 +54,15 @@ def test_an_unknown_split_lists_those_that_exist(root: Path) -> None:
         open_dataset(root, "test")
 
 
+def test_without_lists_a_split_is_refused_with_the_way_to_do_without(root: Path) -> None:
+    for path in (root / "ImageSets" / "Main").iterdir():
+        path.unlink()
+    with pytest.raises(DataError, match="has no splits; got split train") as caught:
+        open_dataset(root, "train")
+    assert "choose one" not in caught.value.fix
+    assert 'set train = "" and evaluate = "" in [data]' in caught.value.fix
+
+
 def test_lists_of_one_class_are_read_without_their_flags(root: Path, put_image, voc_xml) -> None:
     put_image(root / "JPEGImages" / "my image 1.png")
     (root / "Annotations" / "my image 1.xml").write_text(voc_xml([("cat", 1, 1, 9, 9)]))
@@ -66,6 +75,7 @@ def test_labels_are_imposed_and_others_are_left_out(root: Path) -> None:
     assert dataset.labels == ("zebra", "cat")
     assert [item.class_ids.tolist() for item in dataset] == [[1], [1]]
     assert str(dataset.summary) == "2 images, 2 boxes; left out: 1 × box of an unknown class (a.xml)"
+    assert dataset.summary.unknown_classes == {"dog": 1}
 
 
 def test_a_label_file_of_the_root_gives_the_order(root: Path) -> None:
@@ -203,6 +213,14 @@ def test_a_link_to_an_image_outside_is_left_out(root: Path, put_image) -> None:
     dataset = open_dataset(root)
     assert list(dataset.image_ids) == ["JPEGImages/b.png"]
     assert dataset.summary.problems == {"path that leaves the data set": 1}
+
+
+def test_a_link_to_itself_is_left_out(root: Path) -> None:
+    (root / "JPEGImages" / "a.png").unlink()
+    (root / "JPEGImages" / "a.png").symlink_to("a.png")
+    dataset = open_dataset(root)
+    assert list(dataset.image_ids) == ["JPEGImages/b.png"]
+    assert dataset.summary.lost_images == 1
 
 
 def test_a_root_that_is_itself_a_link_is_read(root: Path) -> None:

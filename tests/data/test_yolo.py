@@ -71,8 +71,31 @@ def test_images_without_split_folders_are_read(tmp_path: Path, put_image) -> Non
 
 
 def test_an_unknown_split_lists_those_that_exist(root: Path) -> None:
-    with pytest.raises(DataError, match="images/first, images/second"):
+    with pytest.raises(
+        DataError, match=r"got third; expected one of first, second, train\. Fix: .*join several"
+    ):
         open_dataset(root, "third")
+
+
+def test_a_split_that_is_listed_can_be_opened(root: Path, put_image) -> None:
+    put_image(root / "third" / "images" / "d.png")
+    (root / "third" / "labels").mkdir()
+    with pytest.raises(DataError, match="expected one of first, second, third, train") as caught:
+        open_dataset(root, "nope")
+    for split in caught.value.expected.removeprefix("one of ").split(", "):
+        assert len(open_dataset(root, split)) > 0
+
+
+def test_without_split_folders_a_split_is_refused_with_the_way_to_do_without(
+    tmp_path: Path, put_image
+) -> None:
+    put_image(tmp_path / "images" / "a.png")
+    (tmp_path / "labels").mkdir()
+    (tmp_path / "classes.txt").write_text("cat\n")
+    with pytest.raises(
+        DataError, match=r'has no splits; got split train; .*set train = "" and evaluate = ""'
+    ):
+        open_dataset(tmp_path, "train")
 
 
 @pytest.mark.parametrize("split", ["..", "../../etc", "/etc"])
@@ -120,10 +143,26 @@ def test_boxes_outside_the_image_are_left_out_when_it_is_read(root: Path) -> Non
     assert dataset.summary.problems == {"box outside the image": 1}
 
 
-def test_a_label_file_that_is_no_text_is_left_out(root: Path) -> None:
-    (root / "labels" / "second" / "c.txt").write_bytes(b"\xff\xfe\x00\xd8")
-    dataset = open_dataset(root, "second")
+@pytest.mark.parametrize(
+    "content", [b"\xff\xfe\x00\xd8", "0 0.5 0.5 1 1 # \xe9t\xe9".encode("latin-1"), None]
+)
+def test_an_image_whose_label_file_cannot_be_read_is_lost_and_no_background(
+    root: Path, content: bytes | None
+) -> None:
+    labels = root / "labels" / "first" / "b.txt"
+    labels.mkdir() if content is None else labels.write_bytes(content)
+    dataset = open_dataset(root, "first")
+    assert [item.path.stem for item in dataset] == ["a"]
     assert dataset.summary.problems == {"label file that cannot be read": 1}
+    assert dataset.summary.lost_images == 1
+    with pytest.raises(DataError, match="label file that cannot be read"):
+        open_dataset(root, "first", strict=True)
+
+
+def test_nothing_but_label_files_that_cannot_be_read_is_an_error(root: Path) -> None:
+    (root / "labels" / "second" / "c.txt").write_bytes(b"\xff")
+    with pytest.raises(DataError, match=r"no usable image.*1 × label file that cannot be read \(c\.txt\)"):
+        open_dataset(root, "second")
 
 
 def test_a_label_file_without_an_image_is_counted(root: Path) -> None:
@@ -143,6 +182,7 @@ def test_labels_are_imposed_by_name(root: Path) -> None:
     dataset = open_dataset(root, labels=["dog", "cow"])
     assert [item.class_ids.tolist() for item in dataset] == [[0], [], []]
     assert dataset.summary.problems == {"box of an unknown class": 2}
+    assert dataset.summary.unknown_classes == {"cat": 2}
 
 
 def test_a_root_without_names_needs_labels(root: Path) -> None:

@@ -17,7 +17,16 @@ from pycocotools.cocoeval import COCOeval
 from edgedet.data.dataset import LabelledImage
 from edgedet.detections import Detections
 from edgedet.errors import DataError, MissingExtraError
-from edgedet.evaluate import AccuracyReport, Evaluator, shared_classes, with_detector_classes
+from edgedet.evaluate import (
+    AccuracyReport,
+    Evaluator,
+    evaluate,
+    evaluation_spec,
+    shared_classes,
+    with_detector_classes,
+)
+from edgedet.pipeline import Pipeline
+from edgedet.spec import DetectorSpec, InputSpec, OutputSpec, SsdDecoder, SsdPriors
 
 LABELS = ("Platelets", "RBC", "WBC", "Not in the data")
 
@@ -162,7 +171,7 @@ def test_nothing_is_printed(real_images, capsys):
 
 def test_a_missing_pycocotools_is_named_with_its_extra(monkeypatch):
     monkeypatch.setitem(sys.modules, "pycocotools.coco", None)
-    with pytest.raises(MissingExtraError, match=r'pip install "edgedet\[evaluate\]"'):
+    with pytest.raises(MissingExtraError, match=r'pip install .*\[evaluate\]"'):
         evaluated([(labelled([[0, 0, 9, 9]], [0]), Detections.empty())])
     assert evaluated([(labelled([], []), Detections.empty())]).map is None
 
@@ -178,6 +187,100 @@ def test_classes_are_joined_by_name_and_unknown_ones_left_out():
     image = with_detector_classes(labelled([[0, 0, 1, 1], [0, 0, 2, 2], [0, 0, 3, 3]], [1, 2, 0]), mapping)
     assert image.class_ids.tolist() == [0, 1]
     assert image.boxes_xyxy[:, 2].tolist() == [2, 3]
+
+
+def test_a_detection_inside_a_crowd_is_neither_right_nor_wrong():
+    image = labelled([[0, 0, 50, 50], [200, 200, 400, 400]], [0, 0], [False, True])
+    boxes = np.array([[210, 210, 240, 240], [0, 0, 50, 50]], np.float32)
+    report = evaluated([(image, Detections(boxes, np.array([0.9, 0.5], np.float32), np.zeros(2, int)))])
+    assert (report.boxes, report.map) == (1, pytest.approx(1))
+    report = evaluated([(image, Detections(boxes[1:], np.array([0.5], np.float32), np.zeros(1, int)))])
+    assert report.map == pytest.approx(1), "a crowd is not missed"
+
+
+class FixedRuntime:
+    """Finds one box of class `a`, with a score that is fixed, in every image of 32x32 pixels."""
+
+    name = "fixed"
+    box = (4.8, 4.8, 11.2, 11.2)  # the first prior: of scale 0.2 in the first of 2x2 cells
+
+    def __init__(self, score: float) -> None:
+        priors = SsdPriors(feature_maps_hw=((2, 2),), scales=(0.2, 0.4), aspect_ratios=((2.0,),))
+        self.spec = DetectorSpec(
+            name="fixed",
+            input=InputSpec(size_hw=(32, 32)),
+            outputs=(
+                OutputSpec(name="box_offsets", shape=(1, 16, 4), role="box_offsets"),
+                OutputSpec(name="class_logits", shape=(1, 16, 3), role="class_logits"),
+            ),
+            decoder=SsdDecoder(priors=priors),
+            labels=("a", "b"),
+            score_threshold=0.4,
+        )
+        self.inputs, self.outputs = (self.spec.input.tensor,), self.spec.outputs
+        self._logits = np.zeros((1, 16, 3), np.float32)
+        self._logits[..., 0] = 30  # background
+        self._logits[0, 0] = np.log([1 - score, score, 1e-9])
+
+    def run(self, feeds):
+        return {"box_offsets": np.zeros((1, 16, 4), np.float32), "class_logits": self._logits}
+
+    def close(self) -> None:
+        pass
+
+
+class FixedDataset:
+    """One image with one box for the runtime to find, and others of the class `c`."""
+
+    labels = ("c", "a")
+
+    def __init__(self, others: int = 0) -> None:
+        boxes = [FixedRuntime.box, *([[0, 0, 9, 9]] * others)]
+        pixels = np.zeros((32, 32, 3), np.uint8)
+        ids, ignore = np.array([1] + [0] * others), np.array([False, *([True] + [False] * others)[:others]])
+        self._image = LabelledImage("i", Path("i"), pixels, np.array(boxes, np.float32), ids, ignore)
+
+    def __len__(self) -> int:
+        return 1
+
+    def __iter__(self):
+        yield self._image
+
+
+@pytest.mark.parametrize(("score", "found"), [(0.9, 1), (0.05, 1), (0.005, 0)])
+def test_detections_count_far_below_the_threshold_of_the_detector(score: float, found: int):
+    report = evaluate(Pipeline(FixedRuntime(score)), FixedDataset())
+    assert report.map == pytest.approx(found)
+
+
+def test_average_precision_takes_as_many_detections_as_pycocotools_does():
+    spec = FixedRuntime(0.9).spec.model_copy(update={"max_detections": 3})
+    assert evaluation_spec(spec).max_detections == 100
+
+
+def test_boxes_of_classes_that_the_detector_does_not_know_are_counted_and_named():
+    report = evaluate(Pipeline(FixedRuntime(0.9)), FixedDataset(others=4))
+    assert (report.boxes, report.left_out.boxes, report.left_out.labels) == (1, 3, ("c",)), "one is a crowd"
+    assert report.left_out_line == (
+        "1 of 4 boxes are of the detector's 2 classes; 3 of 1 other classes are left out: c"
+    )
+    assert evaluate(Pipeline(FixedRuntime(0.9)), FixedDataset()).left_out_line == ""
+
+
+def test_of_many_left_out_classes_those_with_the_most_boxes_are_named():
+    evaluator = Evaluator(("a",))
+    names = [f"class{index}" for index in range(12)]
+    for index in range(12):
+        evaluator.add_left_out(labelled([[0, 0, 9, 9]] * (index + 1), [index] * (index + 1)), names)
+    report = evaluator.report()
+    assert report.left_out.labels == tuple(reversed(names))
+    assert report.left_out_line.endswith("left out: " + ", ".join(names[:1:-1]) + " and 2 more")
+
+
+def test_a_report_from_before_left_out_boxes_were_counted_is_read():
+    values = evaluated([(labelled([[0, 0, 50, 50]], [0]), Detections.empty())]).model_dump()
+    del values["left_out"]
+    assert AccuracyReport.model_validate(values).left_out_line == ""
 
 
 def test_data_of_other_classes_is_refused():

@@ -16,12 +16,14 @@ def written(folder: Path, text: str) -> Path:
     return path
 
 
-def test_the_defaults_are_those_of_the_design():
+def test_the_defaults_are_those_that_the_architecture_gives():
     budgets = load_budgets()
     assert budgets.fp32.output_max_relative_error == 1e-4
     assert (budgets.fp32.min_matched_fraction, budgets.fp32.max_box_px) == (1, 0.02)
     assert (budgets.fp16.output_min_snr_db, budgets.fp16.matched_iou) == (40, 0.9)
     assert (budgets.int8.output_min_snr_db, budgets.int8.min_map_fraction) == (30, 0.99)
+    assert (budgets.fp32.threshold_tolerance, budgets.int8.threshold_tolerance) == (1e-4, 0.05)
+    assert (budgets.fp32.max_score_delta, budgets.fp32.max_map_delta_points) == (1e-4, 0.05)
     assert budgets.int8.max_cross_runtime_map_points == 0.5
 
 
@@ -38,6 +40,7 @@ def test_a_user_changes_one_key_and_keeps_the_others(tmp_path: Path):
         ("[int4]\nmatched_iou = 0.9\n", "int4"),
         ("int8 = 3\n", "int8"),
         ("[int8]\nmatched_iou = 1.5\n", "int8.matched_iou"),
+        ("[int8]\nthreshold_tolerance = 1.0\n", "int8.threshold_tolerance"),
         ("[int8]\nmatched_iou = nan\n", "int8.matched_iou"),
         ("[int8\n", "Expected"),
     ],

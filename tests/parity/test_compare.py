@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
 from edgedet.decode import Candidates
 from edgedet.parity import load_budgets
@@ -34,6 +35,11 @@ def test_the_same_box_of_another_prior_or_class_is_not_the_same_proposal() -> No
     assert compared(reference, proposals((BOX, 0.8, 0, 7))).matched_fraction == 1
     assert compared(reference, proposals((BOX, 0.9, 0, 8))).matched_fraction == 0
     assert compared(reference, proposals((BOX, 0.9, 1, 7))).matched_fraction == 0
+
+
+def test_a_proposal_that_only_the_candidate_makes_counts_too() -> None:
+    comparison = compared(proposals((BOX, 0.9, 0, 7)), proposals((BOX, 0.9, 0, 7), (BOX, 0.9, 0, 8)))
+    assert comparison.matched_fraction == pytest.approx(2 / 3)
 
 
 def test_a_box_that_moved_is_measured_and_beyond_the_iou_is_lost() -> None:

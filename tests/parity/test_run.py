@@ -146,8 +146,9 @@ def test_another_normalisation_in_the_artifact_is_found_in_the_input_tensor(work
     changed = spec.input.model_copy(update={"mean": (0.0, 0.0, 0.0)})
     workbench.specs["ort", "fp32"] = spec.model_copy(update={"input": changed})
     row = row_of(run_parity(workbench.bundle, workbench.data), "ort", "fp32")
-    assert row.first_stage_over_budget == "spec"
-    assert "the input tensor that the artifact's own spec asks for differs by" in row.reasons[1]
+    assert row.first_stage_over_budget == "input tensor"
+    assert row.stages_over_budget[:2] == ("input tensor", "spec")
+    assert "the input tensor that the artifact's own spec asks for differs by" in row.reasons[0]
 
 
 def test_a_detector_that_sees_nothing_loses_everything(workbench):
@@ -297,7 +298,7 @@ def test_what_the_bundle_does_not_have_is_refused_when_asked_for(workbench):
         run_parity(workbench.bundle, workbench.data, runtimes=["tflite"])
     with pytest.raises(UsageError, match="ort fp16"):
         run_parity(workbench.bundle, workbench.data, runtimes=["ort"], precisions=["fp16"])
-    with pytest.raises(UsageError, match="no such precision"):
+    with pytest.raises(UsageError, match="no precision of that name"):
         run_parity(workbench.bundle, workbench.data, precisions=["int4"])
 
 
@@ -328,3 +329,29 @@ def test_classes_add_up_to_the_whole(workbench, noisy):
     assert min(row.matched, row.excused) > 0
     for name in ("matched", "lost", "gained", "excused"):
         assert sum(getattr(one, name) for one in row.classes) == getattr(row, name)
+
+
+def test_an_artifact_that_finds_nothing_fails_even_where_every_object_is_near_the_threshold(workbench):
+    def dimmed(outputs):
+        logits = outputs["class_logits"].copy()
+        best = logits[..., 1:].max(axis=2)
+        certain = best > logits[..., 0] - 3
+        # Every object just above the threshold of 0.4 in float, and just below it in the artifact.
+        logits[certain] = -30
+        logits[certain, 0], logits[certain, 1] = 0, level
+        return {**outputs, "class_logits": logits}
+
+    level = np.log(0.43 / 0.57)
+    workbench.faults["eager", "fp32"] = dimmed
+
+    def dimmer(outputs):
+        found = dimmed(outputs)
+        found["class_logits"] = found["class_logits"] - np.array([0, 0.2, 0.2, 0.2], np.float32)
+        return found
+
+    workbench.faults["ort", "int8"] = workbench.faults["reference", "int8"] = dimmer
+    row = row_of(run_parity(workbench.bundle, workbench.data), "ort", "int8")
+    assert (row.matched, row.lost) == (0, 0)
+    assert row.excused > 0
+    assert "detections" in row.stages_over_budget
+    assert any("not one of the" in reason for reason in row.reasons)

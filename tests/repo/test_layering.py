@@ -37,7 +37,7 @@ THIRD_PARTY = {
     "edgedet_runtimes.ort": BASE | {"onnxruntime"},
     "edgedet_runtimes.ov": BASE | {"openvino"},
     "edgedet_runtimes.tflite": BASE | {"ai_edge_litert", "tflite_runtime"},
-    "edgedet_runtimes.trt": BASE | {"tensorrt", "torch", "cuda"},
+    "edgedet_runtimes.trt": BASE | {"tensorrt", "cuda"},
 }
 
 # What the base install may import inside a function, because only that function needs it.

@@ -81,6 +81,7 @@ def row(
         classes=(ClassParity(label=HOSTILE, matched=10, lost=lost, gained=gained, excused=1, ap_delta=None),),
         worst_images=(worst,),
         first_stage_over_budget=None if passed else "raw outputs",
+        stages_over_budget=() if passed else ("raw outputs", "mAP"),
         passed=passed,
         reasons=() if passed else (f"because {HOSTILE}",),
     )

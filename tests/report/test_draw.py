@@ -71,6 +71,14 @@ def test_a_comparison_shows_lost_in_red_and_gained_in_yellow(parity):
     assert tuple(drawn[90, 65]) == GAINED
 
 
+def test_plates_of_boxes_in_one_place_do_not_hide_each_other():
+    boxes = np.array([[60, 60, 160, 140], [62, 61, 158, 139], [61, 62, 159, 138]], np.float32)
+    found = Detections(boxes, np.array([0.9, 0.8, 0.7], np.float32), np.arange(3))
+    drawn = draw_detections(np.zeros((200, 260, 3), np.uint8), found, ["aaaaaaa", "bbbbbbb", "ccccccc"])
+    areas = [(drawn == class_colour(class_id)).all(axis=2).sum() for class_id in range(3)]
+    assert min(areas) > 0.7 * max(areas)
+
+
 class Photos:
     """A data set of one image, which may be broken."""
 

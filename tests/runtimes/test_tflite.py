@@ -142,7 +142,7 @@ def _without_litert(monkeypatch: pytest.MonkeyPatch) -> Any:
 def test_without_any_interpreter_the_extra_is_named() -> None:
     with pytest.raises(MissingExtraError, match="ai_edge_litert") as caught:
         registry.RUNTIMES.load("tflite")
-    assert caught.value.fix == 'pip install "edgedet[tflite]"'
+    assert caught.value.fix == registry.install_command("tflite")
 
 
 @pytest.mark.usefixtures("_without_litert")

@@ -39,4 +39,4 @@ def test_a_missing_package_names_its_extra(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.delitem(sys.modules, "edgedet_runtimes.trt", raising=False)
     with pytest.raises(MissingExtraError) as caught:
         registry.RUNTIMES.load("tensorrt")
-    assert caught.value.fix == 'pip install "edgedet[tensorrt]"'
+    assert caught.value.fix == registry.install_command("tensorrt")

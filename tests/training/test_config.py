@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+import tomllib
 from pathlib import Path
 
 import pytest
 
-from edgedet.errors import ConfigError
-from edgedet.training.config import read_train_config
+from edgedet.errors import ConfigError, UsageError
+from edgedet.models.zoo import ZOO, zoo_config
+from edgedet.training.config import TrainConfig, read_train_config
+from edgedet.training.example import example_config
 
 CONFIGS = sorted((Path(__file__).parents[2] / "configs").glob("*.toml"))
 
@@ -28,6 +31,14 @@ def test_there_are_configurations():
         ("out_strides = [8, 16, 32]", "out_strides = [16, 8]", "detector.backbone"),
         ("scales = [0.075,", "scales = [", "detector"),
         ('train = "train+val"', "train = 3", "data.train"),
+        (
+            '"RBC", "WBC"',
+            '"RBC", "RBC"',
+            r"detector\.labels: every label is there once, got 'RBC' more often",
+        ),
+        ('"bccd_ssd', '"b/ccd_ssd', r"detector\.name: a detector's name is a plain file name"),
+        ('name = "bccd_ssdlite320_mobilenetv2"', 'name = ".."', r"detector\.name: .* got '\.\.'"),
+        ("size_hw = [320, 320]", "size_hw = [320]", r"detector\.input\.size_hw\.1: it is missing"),
     ],
 )
 def test_a_wrong_key_is_named(tmp_path, old, new, named):
@@ -38,6 +49,50 @@ def test_a_wrong_key_is_named(tmp_path, old, new, named):
     with pytest.raises(ConfigError, match=named) as caught:
         read_train_config(path)
     assert caught.value.exit_code == 2
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "keys", "absent"),
+    [
+        ("epochs = 60", "epocs = 60", ["epochs, batch_size", "in the file"], "warmup_epochs"),
+        ("warmup_epochs", "warmup", ["learning_rate, weight_decay", "in [optimizer]"], "batch_size"),
+        ("size_hw", "size", ["size_hw, colour", "in [detector.input]"], "batch_size"),
+    ],
+)
+def test_an_unknown_key_lists_the_keys_of_its_table(tmp_path, old, new, keys, absent):
+    path = tmp_path / "wrong.toml"
+    path.write_text((CONFIGS[0].parent / "bccd_ssdlite320_mobilenetv2.toml").read_text().replace(old, new, 1))
+    with pytest.raises(ConfigError) as caught:
+        read_train_config(path)
+    assert "there is no such key" in caught.value.got
+    assert all(text in caught.value.expected for text in keys)
+    assert absent not in caught.value.expected
+    assert "edgedet." not in str(caught.value), "a name of Python says nothing to a user"
+
+
+@pytest.mark.parametrize("name", ZOO)
+def test_the_example_of_every_detector_of_the_zoo_reads_back_as_the_defaults(tmp_path, name: str):
+    path = tmp_path / "detector.toml"
+    path.write_text(example_config(name), "utf-8")
+    config = read_train_config(path)
+    assert config == TrainConfig(detector=zoo_config(name, config.detector.labels))
+
+
+def test_an_example_holds_every_key_that_has_more_than_one_legal_value():
+    written = tomllib.loads(example_config("ssdlite320_mobilenetv2"))
+    whole = TrainConfig(detector=zoo_config("ssdlite320_mobilenetv2", ("cat", "dog"))).model_dump()
+    fixed = {"detector.input.name", "detector.input.layout", "detector.input.dtype", "detector.head.type"}
+    assert set(dotted(whole)) - set(dotted(written)) == fixed
+
+
+def dotted(table: dict, prefix: str = ""):
+    for key, value in table.items():
+        yield from dotted(value, f"{prefix}{key}.") if isinstance(value, dict) else [prefix + key]
+
+
+def test_an_example_of_an_unknown_name_is_refused():
+    with pytest.raises(UsageError, match="no such detector in the zoo"):
+        example_config("yolo")
 
 
 @pytest.mark.parametrize("content", [b"epochs = ", b"\xff\xfe", b""])

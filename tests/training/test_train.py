@@ -15,6 +15,7 @@ from edgedet.models.checkpoint import load_checkpoint, read_info, read_state
 from edgedet.progress import silent
 from edgedet.training.config import TrainConfig, read_train_config
 from edgedet.training.distributed import Group
+from edgedet.training.history import EpochRecord, write_plot
 from edgedet.training.state import Origin, check_origin, load_state
 from edgedet.training.train import TrainingResult, train
 
@@ -66,12 +67,101 @@ def test_a_run_writes_a_log_and_a_plot(whole: TrainingResult):
     folder = whole.checkpoint.parent
     rows = list(csv.DictReader((folder / "log.csv").open()))
     assert [float(row["loss"]) for row in rows] == [record.loss for record in whole.history]
+    assert {"map_fraction", "map50_fraction"} <= set(rows[0]), "print has points, the log fractions"
     assert (folder / "plot.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_a_folder_with_a_run_is_not_overwritten(whole: TrainingResult, tiny_config):
-    with pytest.raises(UsageError, match="holds another run"):
+    with pytest.raises(UsageError, match=r"holds a run already; .*--resume goes on with it"):
         train(tiny_config(), output=whole.checkpoint.parent)
+
+
+def test_a_checkpoint_of_that_name_is_not_overwritten(tiny_config, tmp_path: Path):
+    (tmp_path / "tiny.safetensors").write_bytes(b"precious")
+    with pytest.raises(UsageError, match=r"got a file tiny\.safetensors"):
+        train(tiny_config(), data="nowhere", output=tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["tiny.safetensors"]
+    (tmp_path / "tiny.safetensors").rename(tmp_path / "other.safetensors")
+    with pytest.raises(DataError, match="nowhere"):
+        train(tiny_config(), data="nowhere", output=tmp_path)
+
+
+def write_yolo(root: Path, rows: dict[str, str]) -> Path:
+    """Splits of eight images, each with the same rows; classes circle, ring and dog."""
+    for split, text in rows.items():
+        for number in range(8):
+            for kind in ("images", "labels"):
+                (root / kind / split).mkdir(parents=True, exist_ok=True)
+            image = np.full((64, 64, 3), 20 * number, np.uint8)
+            cv2.imwrite(str(root / "images" / split / f"{number}.png"), image)
+            (root / "labels" / split / f"{number}.txt").write_text(text)
+    (root / "classes.txt").write_text("circle\nring\ndog\n")
+    return root
+
+
+ONE_EPOCH = {
+    "epochs = 3": "epochs = 1",
+    'train = "val"': 'train = "train"',
+    'evaluate = ""': 'evaluate = "val"',
+}
+
+
+def test_a_run_says_what_it_is_about_to_do_before_its_first_epoch(tiny_config, tmp_path: Path):
+    circle, dogs = "0 0.5 0.5 0.5 0.5\n", "2 0.5 0.5 0.4 0.4\n" * 3
+    data = write_yolo(tmp_path / "photos", {"train": circle + dogs, "val": circle})
+    told: list[object] = []
+    train(tiny_config(ONE_EPOCH), data, tmp_path / "run", started=told.append, report=told.append)
+    start, epoch = told
+    assert str(start) == (
+        "training on photos train (8 images, 8 boxes), measuring on val (8 images, 8 boxes); "
+        "8 classes: circle, crescent, cross, heart, ring, square, star, triangle; "
+        f"1 epochs from random weights; writing {tmp_path / 'run'}"
+    )
+    assert start.left_out_lines == (
+        "train: 8 of 32 boxes are of the detector's 8 classes; 24 of 1 other classes are left out: dog",
+    )
+    assert epoch.epoch == 1
+
+
+def test_a_run_says_what_weights_it_starts_from_and_where_it_goes_on(
+    whole: TrainingResult, tiny_config, tmp_path: Path
+):
+    starts: list[object] = []
+    config = tiny_config({"epochs = 3": "epochs = 1"})
+    train(config, output=tmp_path / "next", weights=whole.checkpoint, started=starts.append)
+    train(tiny_config(), output=whole.checkpoint.parent, resume=True, started=starts.append)
+    assert f"1 epochs from {whole.checkpoint} (backbone and head); writing" in str(starts[0])
+    assert f"3 epochs after 3 from the state in {whole.checkpoint.parent};" in str(starts[1])
+    assert "val (100 images), measuring on nothing; 8 classes" in str(starts[0]), (
+        "drawn later, not yet counted"
+    )
+
+
+@pytest.mark.parametrize(("rows", "got"), [("2 0.5 0.5 0.4 0.4\n", "boxes of dog only"), ("", "no boxes")])
+def test_there_must_be_a_box_of_the_classes_of_the_detector(tiny_config, tmp_path: Path, rows: str, got: str):
+    data = write_yolo(tmp_path / "photos", {"train": rows, "val": rows})
+    with pytest.raises(DataError, match=f"nothing to learn from .*; got {got}.*expected boxes of circle"):
+        train(tiny_config(ONE_EPOCH), data, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_an_epoch_is_printed_in_points_as_everything_else_is():
+    record = EpochRecord(
+        epoch=1, loss=3, box_loss=1, class_loss=2, learning_rate=1e-3, seconds=2, map=0.12345, map50=0.0001
+    )
+    assert str(record).endswith(", mAP 12.35, mAP50 0.01")
+
+
+def test_the_plot_of_a_single_epoch_is_no_empty_chart(tmp_path: Path):
+    record = EpochRecord(epoch=1, loss=3, box_loss=1, class_loss=2, learning_rate=1e-3, seconds=2, map=0.5)
+    write_plot(tmp_path / "plot.png", [record])
+    picture = cv2.imread(str(tmp_path / "plot.png")).astype(int)
+    blue, green, red = picture[..., 0], picture[..., 1], picture[..., 2]
+    # the chart is the inner part; the legend and its samples lie above it
+    inner = np.zeros(blue.shape, bool)
+    inner[80:-80, 80:-80] = True
+    assert ((blue - red > 100) & inner).any(), "the loss"
+    assert ((red - blue > 100) & (green > 80) & inner).any(), "mAP"
 
 
 def test_a_run_is_not_resumed_with_another_configuration(whole: TrainingResult, tiny_config):

@@ -24,8 +24,9 @@ def quantize_biases(model: ir.Model) -> int:
             continue
         scale = (scales[0].astype(np.float64) * scales[1]).astype(np.float32)
         values = np.rint(bias.const_value.numpy().astype(np.float64) / scale)
-        limits = np.iinfo(np.int32)
-        integers = np.clip(values, limits.min, limits.max).astype(np.int32)
+        if np.abs(values).max(initial=0) >= 2.0**31:  # refused when the graph was quantized
+            raise ValueError(f"the bias of {node.name} does not fit into int32")
+        integers = values.astype(np.int32)
         inputs = [
             _initializer(model, f"{node.name}_bias_{what}", array)
             for what, array in (

@@ -1,0 +1,98 @@
+"""What a run says before its first epoch: what it learns from, where it starts, and where it writes."""
+
+from __future__ import annotations
+
+from edgedet.data import BUILTIN, Dataset
+from edgedet.data.dataset import LeftOutClasses
+from edgedet.errors import DataError
+from edgedet.spec import Value
+
+
+class SplitStart(Value):
+    """One part of the data.
+
+    Attributes:
+        split: Its name; "all images" where there is none.
+        images: Images that were not found unreadable so far.
+        boxes: Boxes of the detector's classes; None for drawn images, whose boxes are known once drawn.
+        left_out: Boxes of other classes.
+    """
+
+    split: str
+    images: int
+    boxes: int | None
+    left_out: LeftOutClasses = LeftOutClasses()
+
+    @staticmethod
+    def of(dataset: Dataset) -> SplitStart:
+        """What an opened part holds."""
+        split, summary = dataset.split or "all images", dataset.summary
+        if dataset.format == BUILTIN:
+            return SplitStart(split=split, images=summary.images, boxes=None)
+        left_out = LeftOutClasses.of(summary.unknown_classes)
+        return SplitStart(split=split, images=summary.images, boxes=summary.boxes, left_out=left_out)
+
+    def __str__(self) -> str:
+        boxes = "" if self.boxes is None else f", {self.boxes} boxes"
+        return f"{self.split} ({self.images} images{boxes})"
+
+
+class RunStart(Value):
+    """A run that is ready for its next epoch.
+
+    Attributes:
+        data: Name of the data set's folder.
+        training: What is learnt from.
+        evaluation: What is measured on, if anything is.
+        labels: The detector's classes.
+        weights: Where the weights come from, in words.
+        folder: Where the run is written.
+        epochs: How many the run has.
+        epochs_done: How many of them were done before, by the run that is resumed.
+    """
+
+    data: str
+    training: SplitStart
+    evaluation: SplitStart | None
+    labels: tuple[str, ...]
+    weights: str
+    folder: str
+    epochs: int
+    epochs_done: int = 0
+
+    def __str__(self) -> str:
+        measured = f"measuring on {self.evaluation}" if self.evaluation else "measuring on nothing"
+        resumed = f" after {self.epochs_done}" if self.epochs_done else ""
+        return (
+            f"training on {self.data} {self.training}, {measured}; "
+            f"{len(self.labels)} classes: {', '.join(self.labels)}; "
+            f"{self.epochs} epochs{resumed} from {self.weights}; writing {self.folder}"
+        )
+
+    @property
+    def left_out_lines(self) -> tuple[str, ...]:
+        """A sentence for each part of which boxes are of classes that the detector does not know."""
+        parts = [part for part in (self.training, self.evaluation) if part is not None]
+        return tuple(
+            f"{part.split}: {sentence}"
+            for part in parts
+            if (sentence := part.left_out.beside(part.boxes or 0, len(self.labels)))
+        )
+
+
+def check_boxes(dataset: Dataset) -> None:
+    """Refuse to learn from images without a box of the detector's classes.
+
+    Raises:
+        DataError: There is none.
+    """
+    summary = dataset.summary
+    if summary.boxes or dataset.format == BUILTIN:
+        return
+    others = LeftOutClasses.of(summary.unknown_classes).labels
+    raise DataError(
+        f"there is nothing to learn from {dataset.root}",
+        got=f"boxes of {', '.join(others[:20])} only" if others else f"no boxes ({summary})",
+        expected="boxes of " + ", ".join(dataset.labels[:20]),
+        fix="set labels in [detector] of the configuration to the names in the annotations, or check --data",
+    )
