@@ -40,6 +40,12 @@ class Encoding:
     symmetric: bool
     fuses_epilogues: bool
 
+    @property
+    def arithmetic(self) -> str:
+        """A name for what decides the results of a quantized graph: encodings that share it agree."""
+        placement = "fused" if self.fuses_epilogues else "lowered"
+        return f"{'symmetric' if self.symmetric else 'affine'} {placement}"
+
     def params(self, low: float, high: float) -> QuantParams:
         """Scale and zero point of a range, widened to hold 0, which padding and ReLU need exactly."""
         low, high = min(low, 0.0), max(high, 0.0)

@@ -8,6 +8,7 @@ in range.
 from __future__ import annotations
 
 import copy
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch.fx import GraphModule, Node
@@ -84,6 +85,8 @@ def quantize(
     wanted = {lowered.source(name) for name in placement.ranges if name not in lowered.fixed}
     stats.check_fits(captured.spec.provenance.checkpoint_sha256, captured.spec.input, wanted)
     params = quant_params(placement, stats, recipe, encoding, lowered)
+    if recipe.bias_correction:
+        _shift_biases(graph_module, stats.bias_shifts.get(encoding.arithmetic, {}))
     if not encoding.symmetric:  # TensorRT adds biases in float
         _round_biases(graph_module, placement, params, recipe)
     quantizer = PlacementQuantizer(placement, params, recipe, encoding)
@@ -125,6 +128,15 @@ class PlacementQuantizer(Quantizer):  # type: ignore[misc]  # torchao is untyped
 
     def validate(self, model: GraphModule) -> None:
         """Nothing to validate: the placement came from this graph."""
+
+
+def _shift_biases(graph_module: GraphModule, shifts: Mapping[str, Sequence[float]]) -> None:
+    for node in graph_module.graph.nodes:
+        if node.name in shifts:
+            bias = parameter_of(graph_module, node.args[2])
+            assert bias is not None
+            with torch.no_grad():
+                bias.add_(torch.tensor(shifts[node.name]))
 
 
 def _round_biases(

@@ -23,6 +23,7 @@ class Recipe(Value):
         percentile: Share of values, in percent, that the percentile observer keeps inside the range.
         images: Calibration images, taken evenly from the data set.
         weights: Scales of weights: one for each output channel, or one for the tensor.
+        bias_correction: Whether biases take out the shift that quantization gives the mean of a channel.
         float_layers: Shell patterns of node names that stay float.
     """
 
@@ -30,6 +31,7 @@ class Recipe(Value):
     percentile: Annotated[float, Field(gt=50, le=100)] = 99.99
     images: Annotated[int, Field(gt=0)] = 96
     weights: Literal["per_channel", "per_tensor"] = "per_channel"
+    bias_correction: bool = True
     float_layers: tuple[str, ...] = ()
 
     def keeps_float(self, node_name: str) -> bool:
@@ -58,7 +60,8 @@ class Recipe(Value):
         return (
             f"observer = {json.dumps(self.observer)}\npercentile = {self.percentile}\n"
             f"images = {self.images}\n"
-            f'weights = "{self.weights}"\nfloat_layers = [{patterns}]\n'
+            f'weights = "{self.weights}"\nbias_correction = {json.dumps(self.bias_correction)}\n'
+            f"float_layers = [{patterns}]\n"
         )
 
     @staticmethod

@@ -112,13 +112,22 @@ class ImageEntry(Value):
 
 
 class Stats(Value):
-    """The calibration file: what was seen of every tensor, and on what."""
+    """The calibration file: what was seen of every tensor, and on what.
+
+    Attributes:
+        checkpoint_sha256: Of the detector.
+        input: How images became tensors.
+        images: Those that were seen.
+        tensors: Extremes and histograms by node name.
+        bias_shifts: What `bias_correction` adds to biases, by `Encoding.arithmetic` and node name.
+    """
 
     schema_version: Literal[1] = 1
     checkpoint_sha256: str
     input: InputSpec
     images: tuple[ImageEntry, ...]
     tensors: dict[str, TensorStats]
+    bias_shifts: dict[str, dict[str, tuple[float, ...]]] = Field(default_factory=dict)
 
     def check_fits(self, checkpoint_sha256: str, input_spec: InputSpec, tensors: Iterable[str]) -> None:
         """Refuse statistics of another checkpoint, preprocessing or graph.

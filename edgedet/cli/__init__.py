@@ -8,6 +8,7 @@ Nothing here imports a framework at the top of a file, so that `edgedet --help` 
 from __future__ import annotations
 
 import errno
+import gc
 import logging
 import os
 import signal
@@ -16,6 +17,7 @@ import threading
 import traceback
 import warnings
 from collections.abc import Sequence
+from types import FrameType
 from typing import Annotated
 
 import typer
@@ -38,8 +40,6 @@ from edgedet.cli.output import print_error
 from edgedet.errors import EdgedetError, InternalError, UsageError, UserError
 from edgedet.registry import missing_extra
 
-_INTERRUPTED = 130  # 128 + SIGINT
-_TERMINATED = 143  # 128 + SIGTERM
 _BROKEN_PIPE = 141  # 128 + SIGPIPE, as shells report a process that wrote to a closed pipe
 
 # These come without the name of a file when it is open already.
@@ -95,7 +95,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # Warnings of the frameworks: a user of the command line cannot act on them.
         warnings.simplefilter("ignore")
         logging.getLogger("torch.utils._pytree").setLevel(logging.ERROR)
-    _end_on_sigterm()
+    received = _end_on_signals()
     try:
         code = app(words or ["--help"], prog_name="edgedet", standalone_mode=False)
         sys.stdout.flush()
@@ -103,17 +103,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return _BROKEN_PIPE
     except _Terminated:
-        code = _TERMINATED
+        return _ended_by(signal.SIGTERM)
     except (KeyboardInterrupt, typer.Abort):
-        code = _INTERRUPTED
+        return _ended_by(signal.SIGINT)
     except Exception as exc:
+        if received:  # a library made its own exception of ours
+            return _ended_by(received[-1])
         if debug:
             traceback.print_exc()
         error = _explained(exc)
         print_error(error)
         return error.exit_code
-    if code in (_INTERRUPTED, _TERMINATED):
-        print("edgedet: interrupted" if code == _INTERRUPTED else "edgedet: terminated", file=sys.stderr)
+    if code == 128 + signal.SIGINT:  # some versions of typer return what others raise
+        return _ended_by(signal.SIGINT)
     return code or 0
 
 
@@ -121,12 +123,42 @@ class _Terminated(BaseException):
     """SIGTERM, as an exception: what is half made is removed on the way out, as when Ctrl-C is pressed."""
 
 
-def _end_on_sigterm() -> None:
-    def end(*_: object) -> None:
-        raise _Terminated
+def _ended_by(number: int) -> int:
+    """Say so, and the exit code that shells give a process that a signal ended."""
+    print(f"edgedet: {'interrupted' if number == signal.SIGINT else 'terminated'}", file=sys.stderr)
+    return 128 + number
+
+
+def _end_on_signals() -> list[int]:
+    """Raise an exception on SIGINT and SIGTERM, a moment later where Python would drop it.
+
+    Returns:
+        The signals that came, once they did.
+    """
+    received: list[int] = []
+
+    def end(number: int, frame: FrameType | None) -> None:
+        received.append(number)
+        if hasattr(signal, "setitimer") and _swallows(frame):
+            signal.signal(signal.SIGALRM, lambda _, later: end(number, later))
+            signal.setitimer(signal.ITIMER_REAL, 0.01)
+            return
+        raise KeyboardInterrupt if number == signal.SIGINT else _Terminated
 
     if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGINT, end)
         signal.signal(signal.SIGTERM, end)
+    return received
+
+
+def _swallows(frame: FrameType | None) -> bool:
+    """Whether Python drops exceptions here: in callbacks of the garbage collector and in finalizers."""
+    callbacks = {getattr(callback, "__code__", None) for callback in gc.callbacks}
+    while frame is not None:
+        if frame.f_code in callbacks or frame.f_code.co_name == "__del__":
+            return True
+        frame = frame.f_back
+    return False
 
 
 def _explained(exc: Exception) -> EdgedetError:

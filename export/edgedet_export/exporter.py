@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -112,7 +112,7 @@ def export_bundle(request: ExportRequest, track: Track = silent) -> ExportReport
         targets = {name: registry.TARGETS.load(name)() for name in dict.fromkeys(request.targets)}
     _check_request(request, targets)
     with staged_directory(request.output, overwrite=request.overwrite, marker=MANIFEST) as folder:
-        export = _Export(request, folder, track)
+        export = _Export(request, targets.values(), folder, track)
         jobs = [(precision, name) for precision in dict.fromkeys(request.precisions) for name in targets]
         export.write_eager()
         for precision, name in track(jobs, "Exporting", len(jobs)):
@@ -156,8 +156,8 @@ def _check_request(request: ExportRequest, targets: dict[str, Target]) -> None:
 class _Export:
     """One export under way: what was captured and calibrated, and what has been written."""
 
-    def __init__(self, request: ExportRequest, folder: Path, track: Track) -> None:
-        self.request, self.folder = request, folder
+    def __init__(self, request: ExportRequest, targets: Iterable[Target], folder: Path, track: Track) -> None:
+        self.request, self.folder, self._targets = request, folder, tuple(targets)
         self.rows: list[ExportRow] = []
         self.artifacts: list[Artifact] = []
         self.stats: Stats | None = None
@@ -230,7 +230,9 @@ class _Export:
         return artifact
 
     def _calibrate(self, track: Track) -> None:
+        from edgedet_calibration.bias_correction import with_bias_shifts
         from edgedet_calibration.collect import collect
+        from edgedet_calibration.encodings import ENCODINGS
         from edgedet_calibration.placement import place
         from edgedet_calibration.recipe import Recipe
 
@@ -239,7 +241,11 @@ class _Export:
         registry.OBSERVERS.load(self.recipe.observer)
         self.recipe.check_names(node.name for node in self.captured.graph_module.graph.nodes)
         placement = place(self.captured.graph_module, self.recipe.keeps_float)
-        self.stats = collect(self.captured, placement, self.request.calibration, self.recipe, track)
+        images = self.request.calibration
+        self.stats = collect(self.captured, placement, images, self.recipe, track)
+        if self.recipe.bias_correction:
+            encodings = [ENCODINGS[target.encoding] for target in self._targets]
+            self.stats = with_bias_shifts(self.captured, self.stats, self.recipe, encodings, images, track)
         write_atomically(self.folder / CALIBRATION, self.stats.model_dump_json())
         write_atomically(self.folder / RECIPE, self.recipe.to_toml())
         self._calibration_sha256 = sha256_of(self.folder / CALIBRATION)

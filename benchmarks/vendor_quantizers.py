@@ -1,0 +1,253 @@
+"""INT8 of edgedet beside that of the vendors' own quantizers: same detector, same images, same run.
+
+    pip install -e ".[vendors]"
+    python benchmarks/vendor_quantizers.py BUNDLE --data DIR --split test --calibration DIR
+
+BUNDLE holds fp32 and int8 of every runtime; the vendors quantize its fp32 artifacts with the images that its
+INT8 was calibrated on, at the settings that their documentation recommends for processors. All take turns on
+one thread, input tensor to raw outputs, and a speed-up is the median over the turns.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edgedet import registry
+from edgedet.boxes import Floats
+from edgedet.bundle import Bundle, companions, open_bundle
+from edgedet.data import open_dataset
+from edgedet.decode import decode
+from edgedet.evaluate import MAX_DETECTIONS, Evaluator, evaluation_spec, shared_classes, with_detector_classes
+from edgedet.parity.compare import OutputComparison
+from edgedet.pipeline import RuntimeLike
+from edgedet.preprocess import preprocess
+from edgedet_calibration.collect import calibration_images
+from edgedet_calibration.stats import Stats
+
+_ROUNDS, _TURN_S = 15, 0.5
+
+Feeds = dict[str, Floats]
+Quantizer = Callable[[Path, Sequence[Feeds], Path], Path]
+
+
+def onnxruntime_static(model: Path, feeds: Sequence[Feeds], folder: Path) -> Path:
+    """ONNX Runtime's `quantize_static`: Q/DQ, uint8 activations, int8 weights per channel."""
+    from onnxruntime import quantization
+    from onnxruntime.quantization.shape_inference import quant_pre_process
+
+    class Reader(quantization.CalibrationDataReader):  # type: ignore[misc]
+        def __init__(self) -> None:
+            self._feeds = iter(feeds)
+
+        def get_next(self) -> Feeds | None:
+            return next(self._feeds, None)
+
+    prepared, path = folder / "prepared.onnx", folder / "quantize_static.onnx"
+    quant_pre_process(str(model), str(prepared))
+    quantization.quantize_static(
+        str(prepared),
+        str(path),
+        Reader(),
+        quant_format=quantization.QuantFormat.QDQ,
+        per_channel=True,
+        activation_type=quantization.QuantType.QUInt8,
+        weight_type=quantization.QuantType.QInt8,
+    )
+    return path
+
+
+def nncf_quantize(model: Path, feeds: Sequence[Feeds], folder: Path) -> Path:
+    """NNCF's post-training quantization with fast bias correction, its default."""
+    return _nncf(model, feeds, folder / "nncf.xml", fast_bias_correction=True)
+
+
+def nncf_full_bias_correction(model: Path, feeds: Sequence[Feeds], folder: Path) -> Path:
+    """The same with the bias correction that takes minutes."""
+    return _nncf(model, feeds, folder / "nncf_full.xml", fast_bias_correction=False)
+
+
+def _nncf(model: Path, feeds: Sequence[Feeds], path: Path, *, fast_bias_correction: bool) -> Path:
+    import nncf
+    import openvino
+
+    quantized = nncf.quantize(
+        openvino.Core().read_model(model),
+        nncf.Dataset(list(feeds)),
+        subset_size=len(feeds),
+        fast_bias_correction=fast_bias_correction,
+    )
+    openvino.save_model(quantized, path, compress_to_fp16=False)
+    return path
+
+
+def ai_edge_static(model: Path, feeds: Sequence[Feeds], folder: Path) -> Path:
+    """ai-edge-quantizer's static recipe: int8 activations and weights."""
+    from ai_edge_quantizer import quantizer, recipe
+
+    path = folder / "ai_edge_quantizer.tflite"
+    job = quantizer.Quantizer(str(model), recipe.static_wi8_ai8())
+    found = job.calibrate(dict.fromkeys(_signatures(model), feeds))
+    job.quantize(found).export_model(str(path), overwrite=True)
+    return path
+
+
+def _signatures(model: Path) -> list[str]:
+    from ai_edge_litert.interpreter import Interpreter
+
+    return list(Interpreter(str(model)).get_signature_list())
+
+
+VENDORS: dict[str, dict[str, Quantizer]] = {
+    "ort": {"quantize_static": onnxruntime_static},
+    "openvino": {"NNCF": nncf_quantize, "NNCF, full bias correction": nncf_full_bias_correction},
+    "tflite": {"ai-edge-quantizer": ai_edge_static},
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One artifact.
+
+    Attributes:
+        runtime: What runs it.
+        quantizer: What made it; "float" for fp32.
+        map: COCO's mAP, 0 to 1.
+        output_snr_db: Raw outputs against those of fp32 on the same runtime, the worst output.
+        p50_ms: Median inference.
+        speedup_vs_fp32: Median over turns of the time of fp32 over its own.
+        bytes: Size of its files.
+    """
+
+    runtime: str
+    quantizer: str
+    map: float | None
+    output_snr_db: float
+    p50_ms: float
+    speedup_vs_fp32: float
+    bytes: int
+
+
+@dataclass(slots=True)
+class Contender:
+    """An opened artifact and what is measured of it."""
+
+    runtime: str
+    quantizer: str
+    opened: RuntimeLike
+    bytes: int
+    evaluator: Evaluator
+    comparison: OutputComparison
+    turns_ms: list[float]
+
+
+def open_contenders(
+    bundle: Bundle, runtimes: Sequence[str], feeds: Sequence[Feeds], folder: Path, stack: ExitStack
+) -> Iterator[Contender]:
+    """fp32, INT8 of edgedet and INT8 of the vendors, for every runtime."""
+    spec = bundle.spec
+    for runtime in runtimes:
+        float_path = bundle.path_of(bundle.artifact(runtime, "fp32"))
+        paths = {"float": float_path, "edgedet": bundle.path_of(bundle.artifact(runtime, "int8"))}
+        for name, quantize in VENDORS[runtime].items():
+            began = time.perf_counter()
+            paths[name] = quantize(float_path, feeds, folder)
+            print(f"{runtime}: {name} quantized in {time.perf_counter() - began:.0f} s", flush=True)
+        for name, path in paths.items():
+            opened = registry.RUNTIMES.load(runtime)(path, spec=spec, threads=1)
+            stack.callback(opened.close)
+            size = sum(file.stat().st_size for file in (path, *companions(path)) if file.is_file())
+            names = [output.name for output in spec.outputs]
+            yield Contender(
+                runtime, name, opened, size, Evaluator(spec.labels), OutputComparison(names), turns_ms=[]
+            )
+
+
+def judge(contenders: Sequence[Contender], bundle: Bundle, data: Any) -> None:
+    """Run every image through every contender."""
+    spec = evaluation_spec(bundle.spec)
+    mapping = shared_classes(data.labels, spec.labels)
+    for image in data:
+        tensor, geometry = preprocess(image.image_bgr, spec.input)
+        labelled = with_detector_classes(image, mapping)
+        reference: dict[str, Feeds] = {}
+        for one in contenders:
+            outputs = one.opened.run({spec.input.name: tensor})
+            one.comparison.add(reference.setdefault(one.runtime, outputs), outputs)
+            one.evaluator.add(labelled, decode(outputs, spec, geometry, limit=MAX_DETECTIONS))
+
+
+def take_turns(contenders: Sequence[Contender], feeds: Feeds) -> None:
+    """Median times of one turn after another, each round in another order."""
+    for number in range(_ROUNDS + 1):
+        for offset in range(len(contenders)):
+            one = contenders[(offset + number) % len(contenders)]
+            times, end = [], time.perf_counter() + _TURN_S
+            while time.perf_counter() < end:
+                began = time.perf_counter()
+                one.opened.run(feeds)
+                times.append(1000 * (time.perf_counter() - began))
+            if number:  # the first round warms up
+                one.turns_ms.append(float(np.median(times)))
+
+
+def rows_of(contenders: Sequence[Contender]) -> Iterator[Row]:
+    """What was measured, one row a contender."""
+    floats = {one.runtime: one for one in contenders if one.quantizer == "float"}
+    for one in contenders:
+        turns = np.array(one.turns_ms)
+        yield Row(
+            runtime=one.runtime,
+            quantizer=one.quantizer,
+            map=one.evaluator.report().map,
+            output_snr_db=min(output.snr_db for output in one.comparison.differences()),
+            p50_ms=float(np.median(turns)),
+            speedup_vs_fp32=float(np.median(np.array(floats[one.runtime].turns_ms) / turns)),
+            bytes=one.bytes,
+        )
+
+
+def main() -> None:
+    """Quantize, judge, time and print."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("bundle", type=Path)
+    parser.add_argument("--data", required=True)
+    parser.add_argument("--split")
+    parser.add_argument("--calibration", required=True)
+    parser.add_argument("--calibration-split")
+    parser.add_argument("--runtimes", default=",".join(VENDORS))
+    parser.add_argument("--json", type=Path)
+    given = parser.parse_args()
+    bundle = open_bundle(given.bundle)
+    stats_path = bundle.root / "calibration.json"
+    stats = Stats.from_json(stats_path.read_bytes(), source=str(stats_path))
+    images = calibration_images(open_dataset(given.calibration, given.calibration_split), len(stats.images))
+    feeds = [{bundle.spec.input.name: preprocess(image.image_bgr, bundle.spec.input)[0]} for image in images]
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        contenders = list(open_contenders(bundle, given.runtimes.split(","), feeds, folder, stack))
+        judge(contenders, bundle, open_dataset(given.data, given.split))
+        take_turns(contenders, feeds[0])
+        rows = list(rows_of(contenders))
+    print(f"{'runtime':10}{'quantizer':28}{'mAP':>7}{'SNR dB':>8}{'p50 ms':>8}{'x fp32':>8}{'MB':>7}")
+    for row in rows:
+        points = "–" if row.map is None else f"{100 * row.map:.2f}"
+        print(
+            f"{row.runtime:10}{row.quantizer:28}{points:>7}{row.output_snr_db:8.1f}{row.p50_ms:8.2f}"
+            f"{row.speedup_vs_fp32:8.2f}{row.bytes / 1e6:7.2f}"
+        )
+    if given.json:
+        given.json.write_text(json.dumps({"rows": [asdict(row) for row in rows]}, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,71 @@
+"""Corrected biases give every channel the mean that it has in float."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from edgedet.data import open_dataset
+from edgedet.models.capture import Captured
+from edgedet.preprocess import preprocess
+from edgedet_calibration.bias_correction import channel_means, with_bias_shifts
+from edgedet_calibration.encodings import ENCODINGS, Encoding
+from edgedet_calibration.quantize import quantize
+from edgedet_calibration.recipe import Recipe
+from edgedet_calibration.stats import Stats
+
+
+@pytest.fixture(scope="module")
+def tensors(captured: Captured) -> list[torch.Tensor]:
+    images = open_dataset("builtin", split="test")
+    return [torch.from_numpy(preprocess(images[i].image_bgr, captured.spec.input)[0]) for i in range(6)]
+
+
+def noise_db(captured: Captured, quantized: torch.fx.GraphModule, tensors: list[torch.Tensor]) -> float:
+    """Signal to noise of the box offsets over images that were not calibrated on."""
+    with torch.inference_mode():
+        wanted = torch.cat([captured.graph_module(tensor)[0] for tensor in tensors])
+        found = torch.cat([quantized(tensor)[0] for tensor in tensors])
+    return float(10 * torch.log10(wanted.square().sum() / (wanted - found).square().sum()))
+
+
+@pytest.mark.parametrize("encoding", [ENCODINGS["onnxruntime"], ENCODINGS["openvino"]], ids=lambda e: e.name)
+def test_channels_have_their_means_again_and_outputs_come_nearer(
+    captured: Captured, stats: Stats, recipe: Recipe, tensors: list[torch.Tensor], encoding: Encoding
+) -> None:
+    images = open_dataset("builtin", split="val")
+    corrected = with_bias_shifts(captured, stats, recipe, [encoding], images)
+    (shifts,) = corrected.bias_shifts.values()
+    plain = quantize(captured, stats, recipe, encoding)
+    better = quantize(captured, corrected, recipe, encoding)
+    seen = [
+        torch.from_numpy(preprocess(images[int(i * len(images) / 6)].image_bgr, captured.spec.input)[0])
+        for i in range(6)
+    ]
+    wanted = channel_means(captured, shifts, seen)
+
+    def distance(graph_module: torch.fx.GraphModule) -> float:
+        found = channel_means(Captured(graph_module, captured.spec), shifts, seen)
+        return sum(float((found[name] - wanted[name]).square().sum()) for name in shifts)
+
+    assert distance(better) < 0.3 * distance(plain)
+    assert noise_db(captured, better, tensors) > noise_db(captured, plain, tensors) + 0.3
+
+
+def test_encodings_that_compute_the_same_share_their_shifts(
+    captured: Captured, stats: Stats, recipe: Recipe
+) -> None:
+    pair = [ENCODINGS["onnxruntime"], ENCODINGS["tflite"]]
+    corrected = with_bias_shifts(captured, stats, recipe, pair, open_dataset("builtin", split="val"))
+    assert list(corrected.bias_shifts) == ["affine lowered"]
+    assert Stats.model_validate_json(corrected.model_dump_json()) == corrected
+
+
+def test_a_recipe_can_do_without(captured: Captured, stats: Stats, recipe: Recipe) -> None:
+    encoding = ENCODINGS["onnxruntime"]
+    shifted = stats.model_copy(update={"bias_shifts": {encoding.arithmetic: {"conv2d": (1e3,) * 16}}})
+    plain = recipe.model_copy(update={"bias_correction": False})
+    image = torch.zeros(captured.spec.input.tensor.shape)
+    with torch.inference_mode():
+        left, right = (quantize(captured, s, plain, encoding)(image) for s in (stats, shifted))
+    assert all(torch.equal(a, b) for a, b in zip(left, right, strict=True))
