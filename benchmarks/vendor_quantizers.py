@@ -4,8 +4,8 @@
     python benchmarks/vendor_quantizers.py BUNDLE --data DIR --split test --calibration DIR
 
 BUNDLE holds fp32 and int8 of every runtime; the vendors quantize its fp32 artifacts with the images that its
-INT8 was calibrated on, at the settings that their documentation recommends for processors. All take turns on
-one thread, input tensor to raw outputs, and a speed-up is the median over the turns.
+INT8 was calibrated on, at the defaults of their tools. All take turns on one thread, input tensor to raw
+outputs, and a speed-up is the median over the turns.
 """
 
 from __future__ import annotations
@@ -230,7 +230,10 @@ def main() -> None:
     bundle = open_bundle(given.bundle)
     stats_path = bundle.root / "calibration.json"
     stats = Stats.from_json(stats_path.read_bytes(), source=str(stats_path))
-    images = calibration_images(open_dataset(given.calibration, given.calibration_split), len(stats.images))
+    dataset = open_dataset(given.calibration, given.calibration_split)
+    images = list(calibration_images(dataset, len(stats.images)))
+    if [image.image_id for image in images] != [entry.image_id for entry in stats.images]:
+        parser.error("--calibration gives other images than those that BUNDLE was calibrated on")
     feeds = [{bundle.spec.input.name: preprocess(image.image_bgr, bundle.spec.input)[0]} for image in images]
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))

@@ -3,7 +3,7 @@
 Rounding a weight moves the mean of everything that it produces, the same way for every image, and a bias can
 undo that at no cost (Nagel et al., Data-Free Quantization, ICCV 2019, section 4.2, here with measured means).
 Layers are corrected in the order of the graph, each behind those before it, with all images one operator
-further at a time: one pass, exact for every layer.
+further at a time: one pass, and every convolution with a bias is right to a step of its sums.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def with_bias_shifts(
         dataset: The calibration images.
         track: Shows progress.
     """
-    images = list(calibration_images(dataset, min(_IMAGES, recipe.images)))
+    images = calibration_images(dataset, min(_IMAGES, recipe.images))
     tensors = [torch.from_numpy(preprocess(i.image_bgr, captured.spec.input)[0]) for i in images]
     means = channel_means(captured, _biased(captured.graph_module), tensors)
     arithmetics = {encoding.arithmetic: encoding for encoding in encodings}

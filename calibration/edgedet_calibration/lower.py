@@ -18,7 +18,7 @@ from torch import nn
 from torch.fx import GraphModule, Node
 
 from edgedet.models.capture import parameter_of
-from edgedet_calibration.placement import WEIGHTED
+from edgedet_calibration.placement import MOVES, WEIGHTED
 
 _aten = torch.ops.aten
 
@@ -69,6 +69,8 @@ def lower(graph_module: GraphModule, keeps_float: Callable[[str], bool]) -> Lowe
             _lower_hardswish(graph_module, node, lowered)
         elif node.target is _aten.silu.default:
             _lower_silu(graph_module, node, lowered)
+        elif node.target is _aten.sigmoid.default:
+            lowered.fixed[node.name] = _SIGMOID_RANGE
         elif _is_gate(node) and not keeps_float(node.args[0].name):
             lowered.fixed[node.args[0].name] = (0.0, 1.0)
             _replace(graph_module, node, node.args[0])
@@ -78,8 +80,10 @@ def lower(graph_module: GraphModule, keeps_float: Callable[[str], bool]) -> Lowe
 
 
 def _is_gate(node: Node) -> bool:
-    """Whether a convolution that nothing else reads is clipped to [0, 1]."""
+    """Whether a convolution that nothing else reads is clipped to [0, 1] in a range of its own."""
     if node.target is not _aten.clamp.default or tuple(node.args[1:]) != (0.0, 1.0):
+        return False
+    if any(reader.target in MOVES for reader in node.users):
         return False
     source = node.args[0]
     return isinstance(source, Node) and source.target in WEIGHTED and len(source.users) == 1
@@ -111,7 +115,8 @@ def _lower_hardswish(graph_module: GraphModule, node: Node, lowered: Lowered) ->
     _replace(graph_module, node, result)
     if deferred is not None:
         convolutions, passed = deferred
-        lowered.scaled.update({other.name: (other.name, 6.0) for other in passed})
+        # A node that two deferred products reach carries both factors.
+        lowered.scaled.update({n.name: (n.name, 6.0 * lowered.factor(n.name)) for n in passed})
         for convolution in convolutions:
             _scale_weight(graph_module, convolution, _SIXTH)
 

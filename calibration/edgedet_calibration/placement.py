@@ -177,7 +177,11 @@ def _adds_residual_of(addition: Node, convolution: Node, rules: _Rules) -> bool:
         return False
     if not _is_elementwise(addition, rules) or addition.args[0] is addition.args[1]:
         return False
-    able = [n for n in addition.all_input_nodes if n.target in WEIGHTED and len(n.users) == 1]
+    able = [
+        n
+        for n in addition.all_input_nodes
+        if n.target in WEIGHTED and len(n.users) == 1 and not rules.keeps_float(n.name)
+    ]
     return max(able, key=_position) is convolution
 
 

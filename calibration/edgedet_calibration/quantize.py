@@ -42,16 +42,17 @@ def quant_params(
     placement: Placement, stats: Stats, recipe: Recipe, encoding: Encoding, lowered: Lowered = NOT_LOWERED
 ) -> dict[str, QuantParams]:
     """Scale and zero point of every quantized tensor; those that share a range get the same."""
+    fixed = {placement.ranges[n]: limits for n, limits in lowered.fixed.items() if n in placement.ranges}
     merged: dict[str, Histogram] = {}
     for name, group in placement.ranges.items():
-        if name not in lowered.fixed:
+        if group not in fixed:
             histogram = stats.tensors[lowered.source(name)].histogram()
             merged[group] = merged[group].merged(histogram) if group in merged else histogram
     choose = registry.OBSERVERS.load(recipe.observer)
     chosen = {group: choose(histogram, recipe) for group, histogram in merged.items()}
     params = {}
     for name, group in placement.ranges.items():
-        low, high = lowered.fixed.get(name) or chosen[group]
+        low, high = fixed.get(group) or chosen[group]
         factor = lowered.factor(name)
         params[name] = encoding.params(factor * low, factor * high)
     return params

@@ -7,6 +7,7 @@ Nothing here imports a framework at the top of a file, so that `edgedet --help` 
 
 from __future__ import annotations
 
+import _weakrefset
 import errno
 import gc
 import logging
@@ -16,6 +17,7 @@ import sys
 import threading
 import traceback
 import warnings
+import weakref
 from collections.abc import Sequence
 from types import FrameType
 from typing import Annotated
@@ -146,16 +148,21 @@ def _end_on_signals() -> list[int]:
         raise KeyboardInterrupt if number == signal.SIGINT else _Terminated
 
     if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGINT, end)
-        signal.signal(signal.SIGTERM, end)
+        for number in (signal.SIGINT, signal.SIGTERM):
+            if (
+                signal.getsignal(number) is not signal.SIG_IGN
+            ):  # as a shell sets it for jobs in the background
+                signal.signal(number, end)
     return received
 
 
 def _swallows(frame: FrameType | None) -> bool:
-    """Whether Python drops exceptions here: in callbacks of the garbage collector and in finalizers."""
+    """Whether Python drops exceptions here: in finalizers and the callbacks of weak references and gc."""
     callbacks = {getattr(callback, "__code__", None) for callback in gc.callbacks}
+    files = {weakref.__file__, _weakrefset.__file__}
     while frame is not None:
-        if frame.f_code in callbacks or frame.f_code.co_name == "__del__":
+        code = frame.f_code
+        if code in callbacks or code.co_name == "__del__" or code.co_filename in files:
             return True
         frame = frame.f_back
     return False

@@ -60,6 +60,28 @@ class Squared(SqueezeExcite):
         return self.last(x * x.mean((2, 3), keepdim=True))
 
 
+class Product(SqueezeExcite):
+    """Two deferred factors in one product."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.stem(x)
+        return self.last(self.act(x) * self.act(self.project(x)))
+
+
+class Sigmoid(SqueezeExcite):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.last(torch.sigmoid(self.stem(x)))
+
+
+class MovedGate(SqueezeExcite):
+    """A gate whose integers a kernel copies, and which therefore shares its range."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.stem(x)
+        gate = self.gate(self.project(x))
+        return self.last(x * torch.cat([gate[:, :4], gate[:, 4:]], 1))
+
+
 class Silu(SqueezeExcite):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return self.last(nn.functional.silu(self.stem(x)))
@@ -85,7 +107,8 @@ def error(graph_module: GraphModule, reference: nn.Module) -> float:
 
 
 @pytest.mark.parametrize(
-    ("module", "divisions"), [(SqueezeExcite, 0), (Residual, 1), (Twice, 0), (Squared, 1)]
+    ("module", "divisions"),
+    [(SqueezeExcite, 0), (Residual, 1), (Twice, 0), (Squared, 1), (Product, 0)],
 )
 def test_hard_swish_becomes_integer_operators_and_computes_the_same(
     module: type[nn.Module], divisions: int
@@ -105,8 +128,9 @@ def test_hard_swish_becomes_integer_operators_and_computes_the_same(
     }
 
 
-def test_the_factor_of_a_product_is_known_until_a_weight_divides_by_it() -> None:
-    graph_module = exported(SqueezeExcite())
+@pytest.mark.parametrize("module", [SqueezeExcite, Product])
+def test_the_factor_of_a_product_is_known_until_a_weight_divides_by_it(module: type[nn.Module]) -> None:
+    graph_module = exported(module())
     values: dict[str, torch.Tensor] = {}
 
     class Recorder(torch.fx.Interpreter):
@@ -120,7 +144,7 @@ def test_the_factor_of_a_product_is_known_until_a_weight_divides_by_it() -> None
         lowered = lower(graph_module, lambda name: name.startswith("clamp"))
         values.clear()
         Recorder(graph_module).run(IMAGE)
-    assert {name for name, _ in lowered.scaled.values()} == {"hardswish", "hardswish_1", "mean", "mul"}
+    assert {"hardswish", "hardswish_1", "mul"} <= {name for name, _ in lowered.scaled.values()}
     for name, (source, factor) in lowered.scaled.items():
         torch.testing.assert_close(values[name], factor * before[source], rtol=1e-5, atol=1e-5)
     for name, (low, high) in lowered.fixed.items():
@@ -135,6 +159,18 @@ def test_a_gate_is_left_to_the_saturation_of_its_quantization() -> None:
     (gate,) = [name for name, limits in lowered.fixed.items() if limits == (0.0, 1.0)]
     (node,) = [node for node in graph_module.graph.nodes if node.name == gate]
     assert node.target is _aten.conv2d.default
+
+
+def test_a_gate_that_shares_its_range_keeps_its_clamp() -> None:
+    graph_module = exported(MovedGate())
+    lowered = lower(graph_module, lambda _: False)
+    assert targets(graph_module)[_aten.clamp.default] == 1
+    assert (0.0, 1.0) not in lowered.fixed.values()
+
+
+def test_a_sigmoid_has_the_range_that_tflite_prescribes() -> None:
+    lowered = lower(exported(Sigmoid()), lambda _: False)
+    assert lowered.fixed == {"sigmoid": (0.0, 255 / 256)}
 
 
 def test_silu_is_a_product_with_a_sigmoid_in_the_range_that_tflite_prescribes() -> None:
