@@ -13,6 +13,9 @@ PROGRAM = """
 import gc, os, signal, sys, time
 from edgedet import cli
 
+# A shell ignores it for what it starts in the background, which the command line respects.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+
 def strike(*_):
     if not struck:
         struck.append(True)
