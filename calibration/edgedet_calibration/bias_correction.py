@@ -8,6 +8,7 @@ further at a time: one pass, and every convolution with a bias is right to a ste
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -48,10 +49,11 @@ def with_bias_shifts(
         stats: Collected from it.
         recipe: Says what is quantized.
         encodings: Of the artifacts to come.
-        dataset: The calibration images.
+        dataset: Where `stats` were collected: of those images, up to 32 are looked at again.
         track: Shows progress.
     """
-    images = calibration_images(dataset, min(_IMAGES, recipe.images))
+    every = math.ceil(min(recipe.images, len(dataset)) / _IMAGES)
+    images = calibration_images(dataset, recipe.images, every)
     tensors = [torch.from_numpy(preprocess(i.image_bgr, captured.spec.input)[0]) for i in images]
     means = channel_means(captured, _biased(captured.graph_module), tensors)
     arithmetics = {encoding.arithmetic: encoding for encoding in encodings}

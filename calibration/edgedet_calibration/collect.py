@@ -19,10 +19,16 @@ from edgedet_calibration.recipe import Recipe
 from edgedet_calibration.stats import Histogram, ImageEntry, Stats, TensorStats
 
 
-def calibration_images(dataset: Dataset, count: int) -> Iterator[LabelledImage]:
-    """Up to `count` readable images, evenly spaced over the data set: the same ones every time."""
+def calibration_images(dataset: Dataset, count: int, every: int = 1) -> Iterator[LabelledImage]:
+    """Up to `count` readable images, evenly spaced over the data set: the same ones every time.
+
+    Args:
+        dataset: Where they are.
+        count: How many places there are for them.
+        every: Take only each so-manieth of those places.
+    """
     step = max(len(dataset) / count, 1.0)
-    for position in range(min(count, len(dataset))):
+    for position in range(0, min(count, len(dataset)), every):
         try:
             yield dataset[int(position * step)]
         except DataError:

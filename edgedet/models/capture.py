@@ -75,18 +75,24 @@ def parameter_of(graph_module: GraphModule, node: object) -> torch.Tensor | None
 
 def fold_batch_norm(graph_module: GraphModule) -> int:
     """Fold every batch normalisation that alone follows a convolution into it; returns how many."""
-    folded = 0
-    for node in list(graph_module.graph.nodes):
-        if node.op != "call_function" or node.target is not _aten.batch_norm.default:
-            continue
-        convolution = node.args[0]
-        if convolution.target not in _CONVOLUTIONS or len(convolution.users) != 1:
-            continue
-        _fold(graph_module, convolution, node)
-        folded += 1
+    pairs = _alone_behind_convolutions(graph_module, _aten.batch_norm.default)
+    for convolution, norm in pairs:
+        _fold(graph_module, convolution, norm)
     graph_module.graph.eliminate_dead_code()
     graph_module.recompile()
-    return folded
+    return len(pairs)
+
+
+def _alone_behind_convolutions(graph_module: GraphModule, target: object) -> list[tuple[Node, Node]]:
+    """Every convolution whose value only one operator reads, and that of this kind, with the operator."""
+    return [
+        (node.args[0], node)
+        for node in graph_module.graph.nodes
+        if node.op == "call_function"
+        and node.target is target
+        and node.args[0].target in _CONVOLUTIONS
+        and len(node.args[0].users) == 1
+    ]
 
 
 def _fold(graph_module: GraphModule, convolution: Node, norm: Node) -> None:
@@ -95,16 +101,13 @@ def _fold(graph_module: GraphModule, convolution: Node, norm: Node) -> None:
     assert mean is not None
     assert variance is not None
     assert isinstance(eps, float)
-    weight = parameter_of(graph_module, convolution.args[1])
-    assert weight is not None
-    bias = parameter_of(graph_module, convolution.args[2]) if len(convolution.args) > 2 else None
     # In double, so that the fold itself adds no error to float parity.
+    weight, bias = _weight_and_bias(graph_module, convolution)
     scale = torch.rsqrt(variance.double() + eps)
     if gamma is not None:
         scale = scale * gamma.double()
-    shift = -mean.double() if bias is None else bias.double() - mean.double()
-    shift = shift * scale + (0 if beta is None else beta.double())
-    weight = weight.double() * scale.reshape(-1, *[1] * (weight.dim() - 1))
+    shift = (bias - mean.double()) * scale + (0 if beta is None else beta.double())
+    weight = weight * scale.reshape(-1, *[1] * (weight.dim() - 1))
     _set_parameters(graph_module, convolution, "folded", weight, shift)
     norm.replace_all_uses_with(convolution)
     graph_module.graph.erase_node(norm)
@@ -116,25 +119,25 @@ def absorb_hardsigmoid(graph_module: GraphModule) -> int:
     hard-sigmoid is clip(x / 6 + 1/2, 0, 1) (MobileNetV3, section 5.2): the convolution takes the affine part,
     and every kernel of every runtime computes a clamp together with a convolution.
     """
-    absorbed = 0
-    for node in list(graph_module.graph.nodes):
-        if node.op != "call_function" or node.target is not _aten.hardsigmoid.default:
-            continue
-        convolution = node.args[0]
-        if convolution.target not in _CONVOLUTIONS or len(convolution.users) != 1:
-            continue
-        weight, bias = (parameter_of(graph_module, arg) for arg in convolution.args[1:3])
-        if weight is None or bias is None:
-            continue
-        _set_parameters(graph_module, convolution, "gate", weight.double() / 6, bias.double() / 6 + 0.5)
+    pairs = _alone_behind_convolutions(graph_module, _aten.hardsigmoid.default)
+    for convolution, node in pairs:
+        weight, bias = _weight_and_bias(graph_module, convolution)
+        _set_parameters(graph_module, convolution, "gate", weight / 6, bias / 6 + 0.5)
         with graph_module.graph.inserting_before(node):
             clamp = graph_module.graph.call_function(_aten.clamp.default, (convolution, 0.0, 1.0))
         node.replace_all_uses_with(clamp)
         graph_module.graph.erase_node(node)
-        absorbed += 1
     graph_module.graph.eliminate_dead_code()
     graph_module.recompile()
-    return absorbed
+    return len(pairs)
+
+
+def _weight_and_bias(graph_module: GraphModule, convolution: Node) -> tuple[torch.Tensor, torch.Tensor]:
+    """In double; zeros where a convolution has no bias."""
+    weight = parameter_of(graph_module, convolution.args[1])
+    assert weight is not None
+    bias = parameter_of(graph_module, convolution.args[2]) if len(convolution.args) > 2 else None
+    return weight.double(), torch.zeros(len(weight)).double() if bias is None else bias.double()
 
 
 def _set_parameters(

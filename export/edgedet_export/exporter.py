@@ -201,7 +201,7 @@ class _Export:
                 max_relative_error=verified.max_relative_error,
                 output_snr_db=verified.snr_db,
                 seconds=round(time.perf_counter() - began, 2),
-                note=artifact.note,
+                note=f"{artifact.note}; {exported.missing.fix}" if exported.missing else artifact.note,
             )
         )
 
@@ -285,9 +285,7 @@ def _capture(checkpoint: Path, config: DetectorConfig | None = None) -> Captured
 
 
 def _why_not_built(missing: MissingError) -> str:
-    return (
-        f"engine not built here: {missing.got or missing.summary}; {missing.fix}. ONNX Runtime ran its ONNX"
-    )
+    return f"engine not built here: {missing.got or missing.summary}; ONNX Runtime ran its ONNX"
 
 
 def _check_finite(source: Source, tensor: Floats) -> None:

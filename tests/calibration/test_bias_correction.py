@@ -9,6 +9,7 @@ from edgedet.data import open_dataset
 from edgedet.models.capture import Captured
 from edgedet.preprocess import preprocess
 from edgedet_calibration.bias_correction import channel_means, with_bias_shifts
+from edgedet_calibration.collect import calibration_images
 from edgedet_calibration.encodings import ENCODINGS, Encoding
 from edgedet_calibration.quantize import quantize
 from edgedet_calibration.recipe import Recipe
@@ -69,3 +70,13 @@ def test_a_recipe_can_do_without(captured: Captured, stats: Stats, recipe: Recip
     with torch.inference_mode():
         left, right = (quantize(captured, s, plain, encoding)(image) for s in (stats, shifted))
     assert all(torch.equal(a, b) for a, b in zip(left, right, strict=True))
+
+
+@pytest.mark.parametrize("images", [7, 40, 100])
+def test_only_images_that_the_calibration_lists_are_looked_at(images: int) -> None:
+    dataset = open_dataset("builtin", split="val")
+    listed = {image.image_id for image in calibration_images(dataset, images)}
+    every = -(-images // 32)
+    again = [image.image_id for image in calibration_images(dataset, images, every)]
+    assert set(again) <= listed
+    assert min(images, 20) <= len(again) <= 32

@@ -204,6 +204,21 @@ def test_a_hard_sigmoid_is_absorbed_only_by_a_convolution_that_nothing_else_read
     assert error(graph_module, module) < 1e-6
 
 
+def test_a_hard_sigmoid_is_absorbed_by_a_convolution_without_a_bias_too() -> None:
+    class Bare(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = nn.Conv2d(3, 4, 1, bias=False)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return nn.functional.hardsigmoid(self.conv(x))
+
+    module = Bare()
+    graph_module = exported(module)
+    assert targets(graph_module)[_aten.hardsigmoid.default] == 0
+    assert error(graph_module, module) < 1e-6
+
+
 def test_where_convolutions_compute_activations_nothing_is_quantized_before_them() -> None:
     graph_module = exported(SqueezeExcite())
     units = {unit.nodes[0]: unit for unit in place(graph_module, fuses_epilogues=True).units}

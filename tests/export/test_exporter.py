@@ -27,6 +27,7 @@ def test_a_bundle_holds_every_artifact_with_its_hash(full_bundle: Bundle) -> Non
     for precision in ("fp32", "int8"):  # what could not be built says so
         tensorrt = artifacts["tensorrt", precision]
         assert tensorrt.runtime == "tensorrt" or "engine not built here" in tensorrt.note
+        assert "pip install" not in tensorrt.note, "a bundle goes to other machines than the one that made it"
     assert {entry.path for entry in full_bundle.manifest.files} == {"calibration.json", "recipe.toml"}
 
 
