@@ -18,10 +18,13 @@ from edgedet.errors import CheckpointError
 
 @dataclass(frozen=True, slots=True)
 class ConvNorm:
-    """Names of a convolution and of the batch normalisation after it, and the key of their folded weights."""
+    """Names of a convolution and of the batch normalisation after it, and the key of their folded weights.
+
+    Without batch normalisation, as in squeeze-and-excite, the convolution has its own bias.
+    """
 
     conv: str
-    norm: str
+    norm: str | None
     key: str
 
 
@@ -33,7 +36,7 @@ def unfold_batch_norm(
     One forward pass is enough: each layer gives its folded outputs as soon as its statistics are known.
 
     Args:
-        network: Its convolutions have no bias. Left in the mode that it was in.
+        network: Its convolutions have a bias or batch normalisation. Left in the mode that it was in.
         pairs: Every convolution of the network and its normalisation.
         folded: `key.weight` and `key.bias` for every pair.
         images: Real images `[N, 3, H, W]`, normalised as for inference.
@@ -48,8 +51,12 @@ def unfold_batch_norm(
     hooks = []
     with torch.no_grad():
         for pair in pairs:
-            network.get_submodule(pair.conv).get_parameter("weight").copy_(folded[f"{pair.key}.weight"])
-            match = _match_statistics(folded[f"{pair.key}.bias"])
+            conv, bias = network.get_submodule(pair.conv), folded[f"{pair.key}.bias"]
+            conv.get_parameter("weight").copy_(folded[f"{pair.key}.weight"])
+            if pair.norm is None:
+                conv.get_parameter("bias").copy_(bias)
+                continue
+            match = _match_statistics(bias)
             hooks.append(network.get_submodule(pair.norm).register_forward_pre_hook(match))
         network(images)
     for hook in hooks:

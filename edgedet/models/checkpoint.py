@@ -52,13 +52,31 @@ class CheckpointInfo(Value):
 
 
 def save_checkpoint(path: Path, detector: Detector, info: CheckpointInfo | None = None) -> None:
-    """Write a detector as one safetensors file, atomically, with its configuration and `info` as metadata."""
-    state = {key: value.detach().cpu().contiguous() for key, value in detector.state_dict().items()}
+    """Write a detector as one safetensors file, atomically, with its configuration and `info` as metadata.
+
+    Weights whose values float16 holds exactly (`round_to_half`) are stored as such.
+    """
+    state = {
+        key: _smallest(value.detach().cpu().contiguous()) for key, value in detector.state_dict().items()
+    }
     metadata = {
         _CONFIG: detector.config.model_dump_json(),
         _INFO: (info or CheckpointInfo()).model_dump_json(),
     }
     write_atomically(path, safetensors.torch.save(state, metadata))
+
+
+def round_to_half(detector: Detector) -> None:
+    """Round the weights of convolutions to float16, in place; all else keeps its precision."""
+    with torch.no_grad():
+        for value in detector.parameters():
+            if value.ndim > 1:
+                value.copy_(value.half())
+
+
+def _smallest(value: Tensor) -> Tensor:
+    half = value.half() if value.ndim > 1 else value
+    return half if torch.equal(half.float(), value) else value
 
 
 def load_checkpoint(path: Path, config: DetectorConfig | None = None) -> Detector:

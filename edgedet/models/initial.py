@@ -1,9 +1,10 @@
-"""Weights to start training from: a detector's, a backbone's, torchvision's folded MobileNetV2."""
+"""Weights to start training from: a detector's, a backbone's, torchvision's with batch normalisation folded."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from itertools import chain, pairwise, repeat
 from pathlib import Path
 
 from torch import Tensor, nn
@@ -13,8 +14,6 @@ from edgedet.models.batchnorm import ConvNorm, unfold_batch_norm
 from edgedet.models.checkpoint import load_state, read_state
 from edgedet.models.detector import Detector
 
-# Inverted residuals of MobileNetV2, table 2: how many blocks each stage of timm's network has.
-_MOBILENETV2_BLOCKS = (1, 2, 3, 4, 3, 3, 1)
 _CLASSIFIER = re.compile(r"^(classifier|fc|head|conv_head|bn2|norm_head)\.")
 
 
@@ -24,7 +23,7 @@ def load_initial_weights(detector: Detector, path: Path, images: Callable[[], Te
     Args:
         detector: What is to be trained.
         path: A detector checkpoint whose backbone, and where it fits whose head, are taken; weights of the
-            backbone under timm's names; or torchvision's MobileNetV2 with batch normalisation folded.
+            backbone under timm's names; or torchvision's MobileNetV2 or V3 with batch normalisation folded.
         images: Gives a batch of real images, for folded weights, whose statistics are not in the file.
 
     Returns:
@@ -35,7 +34,7 @@ def load_initial_weights(detector: Detector, path: Path, images: Callable[[], Te
     """
     state = read_state(path)
     if "features.0.0.bias" in state:
-        unfold_batch_norm(detector.backbone, _torchvision_mobilenetv2(detector), state, images())
+        unfold_batch_norm(detector.backbone, _torchvision_layers(detector.backbone, state), state, images())
         return "backbone, batch normalisation re-inserted"
     if any(key.startswith("backbone.") for key in state):
         load_state(detector.backbone, _below("backbone.", state), source=path)
@@ -59,28 +58,18 @@ def _fits(module: nn.Module, state: dict[str, Tensor]) -> bool:
     return own.keys() == state.keys() and all(own[key].shape == state[key].shape for key in own)
 
 
-def _torchvision_mobilenetv2(detector: Detector) -> list[ConvNorm]:
-    """Names of MobileNetV2's layers in timm beside those in torchvision."""
-    if not detector.config.backbone.name.startswith("mobilenetv2_"):
-        raise CheckpointError(
-            "these weights are torchvision's MobileNetV2",
-            got=f"a detector with backbone {detector.config.backbone.name!r}",
-            expected="mobilenetv2_100",
-            fix="set detector.backbone.name to mobilenetv2_100, or give weights of that backbone",
-        )
-    pairs = [ConvNorm("conv_stem", "bn1", "features.0.0")]
-    names = [f"blocks.{stage}.{i}" for stage, blocks in enumerate(_MOBILENETV2_BLOCKS) for i in range(blocks)]
-    for position, block in enumerate(names, start=1):
-        feature = f"features.{position}.conv"
-        layers = [("conv_pw", "0.0"), ("conv_dw", "1.0"), ("conv_pwl", "2")]
-        if position == 1:  # the first block does not expand
-            layers = [("conv_dw", "0.0"), ("conv_pw", "1")]
-        pairs += [
-            ConvNorm(f"{block}.{layer}", f"{block}.bn{number}", f"{feature}.{key}")
-            for number, (layer, key) in enumerate(layers, start=1)
-        ]
-    return [pair for pair in pairs if _has(detector.backbone, pair.conv)]
-
-
-def _has(network: nn.Module, name: str) -> bool:
-    return any(found == name for found, _ in network.named_modules())
+def _torchvision_layers(network: nn.Module, state: dict[str, Tensor]) -> list[ConvNorm]:
+    """Layers of timm's network beside torchvision's names for them: both count them in the order of execution."""
+    layers = [(n, m) for n, m in network.named_modules() if isinstance(m, (nn.Conv2d, nn.BatchNorm2d))]
+    layers.append(("", network))
+    names = [
+        (name, following if isinstance(norm, nn.BatchNorm2d) else None)
+        for (name, conv), (following, norm) in pairwise(layers)
+        if isinstance(conv, nn.Conv2d)
+    ]
+    keys = (key.removesuffix(".weight") for key in state if key.endswith(".weight") and state[key].ndim == 4)
+    keys_in_order = sorted(
+        keys, key=lambda key: [(part.isdigit() and int(part), part) for part in key.split(".")]
+    )
+    found = chain(keys_in_order, repeat("(nothing)"))
+    return [ConvNorm(conv, norm, key) for (conv, norm), key in zip(names, found, strict=False)]

@@ -92,6 +92,7 @@ class TrainConfig(Value):
         ema_decay: Of the moving average of the weights, which is what is evaluated and saved.
         freeze_norm: Keep the statistics of batch normalisation as they are loaded.
         evaluate_every: Epochs between evaluations.
+        half: Round the weights of the checkpoint to float16, which halves its file.
         weights: What to start from; usually given on the command line instead. "pretrained" lets timm
             fetch the backbone's ImageNet weights.
     """
@@ -108,6 +109,7 @@ class TrainConfig(Value):
     ema_decay: Annotated[float, Field(ge=0, lt=1)] = 0.998
     freeze_norm: bool = False
     evaluate_every: Annotated[int, Field(gt=0)] = 10
+    half: bool = False
     weights: str = ""
 
 

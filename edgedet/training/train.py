@@ -21,7 +21,7 @@ from edgedet.data import Dataset, open_dataset
 from edgedet.errors import UsageError
 from edgedet.evaluate import AccuracyReport
 from edgedet.files import write_atomically
-from edgedet.models.checkpoint import CheckpointInfo, load_state, save_checkpoint
+from edgedet.models.checkpoint import CheckpointInfo, load_state, round_to_half, save_checkpoint
 from edgedet.models.detector import Detector, build_detector
 from edgedet.models.initial import load_initial_weights
 from edgedet.progress import Track, silent
@@ -221,6 +221,9 @@ class _Run:
         """Write the checkpoint and the plot."""
         checkpoint = self.folder / _checkpoint_name(self.config.detector.name)
         if self.group.is_first:
+            if self.config.half:
+                round_to_half(self.average)
+                self.accuracy = None  # that of the rounded weights
             if self.evaluation is not None and self.accuracy is None:
                 self.accuracy = evaluate_detector(self.average, self.evaluation, self.track)
             save_checkpoint(checkpoint, self.average, self._info())
