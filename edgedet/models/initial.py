@@ -1,4 +1,4 @@
-"""Weights to start training from: a detector's, a backbone's, torchvision's with batch normalisation folded."""
+"""Weights to start training from: a detector's, a backbone's, torchvision's without batch normalisation."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
-from edgedet.errors import CheckpointError
 from edgedet.models.batchnorm import ConvNorm, unfold_batch_norm
 from edgedet.models.checkpoint import load_state, read_state
 from edgedet.models.detector import Detector
@@ -59,8 +58,9 @@ def _fits(module: nn.Module, state: dict[str, Tensor]) -> bool:
 
 
 def _torchvision_layers(network: nn.Module, state: dict[str, Tensor]) -> list[ConvNorm]:
-    """Layers of timm's network beside torchvision's names for them: both count them in the order of execution."""
-    layers = [(n, m) for n, m in network.named_modules() if isinstance(m, (nn.Conv2d, nn.BatchNorm2d))]
+    """Layers of timm's network beside torchvision's names: both libraries count in the order of execution."""
+    kinds = (nn.Conv2d, nn.BatchNorm2d)
+    layers: list[tuple[str, nn.Module]] = [(n, m) for n, m in network.named_modules() if isinstance(m, kinds)]
     layers.append(("", network))
     names = [
         (name, following if isinstance(norm, nn.BatchNorm2d) else None)

@@ -16,6 +16,7 @@ from edgedet.models.checkpoint import (
     read_config,
     read_info,
     read_state,
+    round_to_half,
     save_checkpoint,
 )
 from edgedet.models.config import BackboneConfig, DetectorConfig, SsdLiteConfig
@@ -52,6 +53,19 @@ def test_a_saved_detector_loads_by_itself(detector: Detector, saved: Path):
     assert loaded.config == CONFIG == read_config(saved)
     for found, expected in zip(loaded(images), detector(images), strict=True):
         assert torch.equal(found, expected)
+
+
+def test_weights_rounded_to_half_precision_take_half_the_room_and_load_exactly(tmp_path: Path):
+    detector = build_detector(CONFIG).eval()
+    paths = [tmp_path / f"{name}.safetensors" for name in ("float", "half")]
+    save_checkpoint(paths[0], detector)
+    round_to_half(detector)
+    save_checkpoint(paths[1], detector)
+    sizes = [sum(t.nbytes for t in safetensors.torch.load_file(path).values()) for path in paths]
+    assert sizes[1] < 0.6 * sizes[0]
+    loaded = load_checkpoint(paths[1]).state_dict()
+    assert all(torch.equal(value, loaded[key]) for key, value in detector.state_dict().items())
+    assert all(loaded[key].dtype == value.dtype for key, value in detector.state_dict().items())
 
 
 def test_a_checkpoint_says_where_it_came_from(saved: Path):

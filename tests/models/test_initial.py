@@ -1,12 +1,14 @@
 from __future__ import annotations
 
+from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 import torch
 from torch import nn
-from torchvision.models import mobilenet_v2
+from torchvision.models import mobilenet_v2, mobilenet_v3_small
 
 from edgedet.data import read_image
 from edgedet.errors import CheckpointError
@@ -18,14 +20,35 @@ from edgedet.models.zoo import zoo_config
 from edgedet.preprocess import preprocess
 from edgedet.spec import InputSpec
 
-CONFIG = zoo_config("ssdlite320_mobilenetv2", ("a", "b")).model_copy(
-    update={
-        "backbone": BackboneConfig(out_strides=(8, 16, 32)),
+
+def config_of(backbone: str) -> DetectorConfig:
+    update = {
+        "backbone": BackboneConfig(name=backbone, out_strides=(8, 16, 32)),
         "head": SsdLiteConfig(extra_channels=(), scales=(0.1, 0.3, 0.6, 0.9)),
     }
-)
-# The blocks of torchvision's network after which the map has stride 8, 16, 32 and its last width.
-LAST_BLOCKS = {6: 0, 13: 1, 17: 2}
+    return zoo_config("ssdlite320_mobilenetv2", ("a", "b")).model_copy(update=update)
+
+
+CONFIG = config_of("mobilenetv2_100")
+
+
+class Folded(NamedTuple):
+    """Weights without batch normalisation, and torchvision's network for them.
+
+    `last_blocks` are those after which the map has stride 8, 16, 32 and its last width.
+    """
+
+    file: str
+    network: Callable[[], nn.Module]
+    last_blocks: tuple[int, int, int]
+
+
+FOLDED = {
+    "mobilenetv2_100": Folded("mobilenet_v2_torchvision_bnfused.npz", mobilenet_v2, (6, 13, 17)),
+    "mobilenetv3_small_100": Folded(
+        "mobilenet_v3_small_keras_int8dequant.npz", mobilenet_v3_small, (3, 8, 12)
+    ),
+}
 
 
 @pytest.fixture(scope="module")
@@ -41,9 +64,9 @@ def folded(test_data: Path) -> Path:
     return test_data / "weights" / "mobilenet_v2_torchvision_bnfused.npz"
 
 
-def torchvision_maps(folded: Path, images: torch.Tensor) -> list[torch.Tensor]:
+def torchvision_maps(source: Folded, folded: Path, images: torch.Tensor) -> list[torch.Tensor]:
     """The same weights in torchvision's own network, its convolutions with biases and its norms gone."""
-    network = mobilenet_v2()
+    network = source.network()
     for module in list(network.features.modules()):
         children = list(module.named_children())
         for (_, conv), (name, norm) in pairwise(children):
@@ -55,14 +78,18 @@ def torchvision_maps(folded: Path, images: torch.Tensor) -> list[torch.Tensor]:
     with torch.no_grad():
         for index, block in enumerate(network.features):
             value = block(value)
-            if index in LAST_BLOCKS:
+            if index in source.last_blocks:
                 maps.append(value)
     return maps
 
 
-def test_batch_norm_put_back_into_folded_weights_changes_nothing(folded: Path, images: torch.Tensor):
-    detector = build_detector(CONFIG).eval()
-    expected = torchvision_maps(folded, images)
+@pytest.mark.parametrize("backbone", FOLDED)
+def test_batch_norm_put_back_into_folded_weights_changes_nothing(
+    backbone: str, test_data: Path, images: torch.Tensor
+):
+    detector = build_detector(config_of(backbone)).eval()
+    folded = test_data / "weights" / FOLDED[backbone].file
+    expected = torchvision_maps(FOLDED[backbone], folded, images)
     load_initial_weights(detector, folded, lambda: images)
     with torch.no_grad():
         found = detector.backbone(images)
@@ -97,7 +124,7 @@ def test_weights_under_the_names_of_timm_load_without_their_classifier(tmp_path:
     assert torch.equal(detector.backbone.conv_stem.weight, source.conv_stem.weight)
 
 
-@pytest.mark.parametrize("backbone", ["mobilenetv2_050", "mnasnet_100"])
+@pytest.mark.parametrize("backbone", ["mobilenetv2_050", "mnasnet_100", "mobilenetv3_small_100"])
 def test_folded_weights_of_another_network_are_refused(folded: Path, backbone: str):
     config = DetectorConfig(
         name="x", labels=("a",), input=InputSpec(size_hw=(320, 320)), backbone=BackboneConfig(name=backbone)
