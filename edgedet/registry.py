@@ -189,6 +189,12 @@ HEADS = Table(
     {"ssdlite": Entry("edgedet.models.ssdlite:SsdLiteHead", "torch", "SSDLite (MobileNetV2, section 6.2)")},
 )
 
+# What quantization-aware training trains.
+TRAINABLE = Table(
+    "precision to train in",
+    {"int8": Entry("edgedet_calibration.qat:quantized_detector", "export", "rounding in the forward pass")},
+)
+
 # The fake-quantized torch modules of a bundle: what its INT8 artifacts are compared with.
 REFERENCES = Table(
     "reference",

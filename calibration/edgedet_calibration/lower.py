@@ -37,10 +37,12 @@ class Lowered:
         fixed: Ranges by node name, given by the operators.
         scaled: For nodes whose values are a multiple of what was collected: by node name, the name that it
             was collected under and the factor.
+        weights: By the name of a convolution, what its weight was multiplied with.
     """
 
     fixed: dict[str, Range] = field(default_factory=dict)
     scaled: dict[str, tuple[str, float]] = field(default_factory=dict)
+    weights: dict[str, float] = field(default_factory=dict)
 
     def source(self, name: str) -> str:
         """The name that a node's values were collected under."""
@@ -73,6 +75,7 @@ def lower(graph_module: GraphModule, keeps_float: Callable[[str], bool]) -> Lowe
             lowered.fixed[node.name] = _SIGMOID_RANGE
         elif _is_gate(node) and not keeps_float(node.args[0].name):
             lowered.fixed[node.args[0].name] = (0.0, 1.0)
+            lowered.scaled[node.args[0].name] = (node.name, 1.0)
             _replace(graph_module, node, node.args[0])
     graph_module.graph.lint()
     graph_module.recompile()
@@ -119,6 +122,7 @@ def _lower_hardswish(graph_module: GraphModule, node: Node, lowered: Lowered) ->
         lowered.scaled.update({n.name: (n.name, 6.0 * lowered.factor(n.name)) for n in passed})
         for convolution in convolutions:
             _scale_weight(graph_module, convolution, _SIXTH)
+            lowered.weights[convolution.name] = _SIXTH * lowered.weights.get(convolution.name, 1.0)
 
 
 def _deferred(node: Node) -> tuple[list[Node], list[Node]] | None:

@@ -25,7 +25,7 @@ from edgedet import registry
 from edgedet.errors import CheckpointError
 from edgedet.models.capture import Captured, parameter_of
 from edgedet_calibration.encodings import Encoding, QuantParams
-from edgedet_calibration.lower import NOT_LOWERED, Lowered, lower
+from edgedet_calibration.lower import NOT_LOWERED, Lowered, Range, lower
 from edgedet_calibration.placement import WEIGHTED, Placement, place
 from edgedet_calibration.recipe import Recipe
 from edgedet_calibration.stats import Histogram, Stats
@@ -35,7 +35,7 @@ WEIGHT_LIMIT = 127
 
 _ANNOTATION = "quantization_annotation"
 # A channel of zeros still needs a positive scale, and one that leaves room for its bias among 32-bit sums.
-_SMALLEST_WEIGHT_SCALE = 2.0**-20
+SMALLEST_WEIGHT_SCALE = 2.0**-20
 
 
 def quant_params(
@@ -43,19 +43,34 @@ def quant_params(
 ) -> dict[str, QuantParams]:
     """Scale and zero point of every quantized tensor; those that share a range get the same."""
     fixed = {placement.ranges[n]: limits for n, limits in lowered.fixed.items() if n in placement.ranges}
-    merged: dict[str, Histogram] = {}
-    for name, group in placement.ranges.items():
-        if group not in fixed:
-            histogram = stats.tensors[lowered.source(name)].histogram()
-            merged[group] = merged[group].merged(histogram) if group in merged else histogram
-    choose = registry.OBSERVERS.load(recipe.observer)
-    chosen = {group: choose(histogram, recipe) for group, histogram in merged.items()}
+    sources = {lowered.source(name): group for name, group in placement.ranges.items() if group not in fixed}
+    chosen = _learned(sources, stats.ranges) if stats.ranges else _observed(sources, stats, recipe)
     params = {}
     for name, group in placement.ranges.items():
         low, high = fixed.get(group) or chosen[group]
         factor = lowered.factor(name)
         params[name] = encoding.params(factor * low, factor * high)
     return params
+
+
+def _observed(sources: Mapping[str, str], stats: Stats, recipe: Recipe) -> dict[str, Range]:
+    """The range of every group, chosen from the histogram of all that share it."""
+    merged: dict[str, Histogram] = {}
+    for source, group in sources.items():
+        histogram = stats.tensors[source].histogram()
+        merged[group] = merged[group].merged(histogram) if group in merged else histogram
+    choose = registry.OBSERVERS.load(recipe.observer)
+    return {group: choose(histogram, recipe) for group, histogram in merged.items()}
+
+
+def _learned(sources: Mapping[str, str], ranges: Mapping[str, Range]) -> dict[str, Range]:
+    """The range of every group, where training gave each tensor one."""
+    chosen: dict[str, Range] = {}
+    for source, group in sources.items():
+        low, high = ranges[source]
+        other = chosen.get(group, (low, high))
+        chosen[group] = (min(low, other[0]), max(high, other[1]))
+    return chosen
 
 
 def quantize(
@@ -163,7 +178,7 @@ def _round_biases(
         rows = weight.detach().abs().flatten(1).amax(1)
         largest = rows if recipe.weights == "per_channel" else rows.amax().expand_as(rows)
         step = params[unit.inputs[0]].scale * (largest.double() / WEIGHT_LIMIT).clamp_min(
-            _SMALLEST_WEIGHT_SCALE
+            SMALLEST_WEIGHT_SCALE
         )
         steps = (bias.double() / step).round()
         if steps.abs().max() >= 2.0**31:
@@ -193,7 +208,7 @@ def _weight_spec(recipe: Recipe) -> QuantizationSpec:
     observer = PerChannelMinMaxObserver if per_channel else MinMaxObserver
     return QuantizationSpec(
         dtype=torch.int8,
-        observer_or_fake_quant_ctr=observer.with_args(eps=_SMALLEST_WEIGHT_SCALE),
+        observer_or_fake_quant_ctr=observer.with_args(eps=SMALLEST_WEIGHT_SCALE),
         quant_min=-WEIGHT_LIMIT,
         quant_max=WEIGHT_LIMIT,
         qscheme=torch.per_channel_symmetric if per_channel else torch.per_tensor_symmetric,

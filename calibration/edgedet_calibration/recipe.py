@@ -19,7 +19,8 @@ class Recipe(Value):
     """Options of calibration and quantization.
 
     Attributes:
-        observer: How a tensor's range is chosen from its histogram: a name of `edgedet.registry.OBSERVERS`.
+        observer: How a tensor's range is chosen from its histogram: a name of `edgedet.registry.OBSERVERS`,
+            or "learned" where quantization-aware training chose it.
         percentile: Share of values, in percent, that the percentile observer keeps inside the range.
         images: Calibration images, taken evenly from the data set.
         weights: Scales of weights: one for each output channel, or one for the tensor.
@@ -33,6 +34,10 @@ class Recipe(Value):
     weights: Literal["per_channel", "per_tensor"] = "per_channel"
     bias_correction: bool = True
     float_layers: tuple[str, ...] = ()
+
+    def learned(self) -> Recipe:
+        """This recipe for weights that were trained together with their ranges, and need no correction."""
+        return self.model_copy(update={"observer": "learned", "bias_correction": False})
 
     def keeps_float(self, node_name: str) -> bool:
         """Whether a node is to stay float."""

@@ -8,7 +8,7 @@ were batched, and takes the same memory for ten images as for a million.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -119,6 +119,7 @@ class Stats(Value):
         input: How images became tensors.
         images: Those that were seen.
         tensors: Extremes and histograms by node name.
+        ranges: Those that quantization-aware training learned, by node name: nothing was collected then.
         bias_shifts: What `bias_correction` adds to biases, by `Encoding.arithmetic` and node name.
     """
 
@@ -127,6 +128,7 @@ class Stats(Value):
     input: InputSpec
     images: tuple[ImageEntry, ...]
     tensors: dict[str, TensorStats]
+    ranges: dict[str, tuple[float, float]] = Field(default_factory=dict)
     bias_shifts: dict[str, dict[str, tuple[float, ...]]] = Field(default_factory=dict)
 
     def check_fits(self, checkpoint_sha256: str, input_spec: InputSpec, tensors: Iterable[str]) -> None:
@@ -135,7 +137,7 @@ class Stats(Value):
         Raises:
             BundleError: They differ; the message names what.
         """
-        missing = sorted(set(tensors) - set(self.tensors))
+        missing = sorted(set(tensors) - set(self.tensors) - set(self.ranges))
         differs = (
             ("checkpoint", self.checkpoint_sha256[:12], checkpoint_sha256[:12]),
             ("preprocessing", self.input.model_dump_json(), input_spec.model_dump_json()),
@@ -149,6 +151,15 @@ class Stats(Value):
                     expected=expected or "every quantized tensor",
                     fix="calibrate again: export with --calibration DIR",
                 )
+
+    @staticmethod
+    def learned(
+        checkpoint_sha256: str, input_spec: InputSpec, ranges: Mapping[str, tuple[float, float]]
+    ) -> Stats:
+        """What quantization-aware training learned, in the place of what calibration collects."""
+        return Stats(
+            checkpoint_sha256=checkpoint_sha256, input=input_spec, images=(), tensors={}, ranges=dict(ranges)
+        )
 
     @staticmethod
     def from_json(text: bytes, *, source: str) -> Stats:

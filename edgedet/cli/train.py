@@ -34,6 +34,10 @@ def run(
     weights: Annotated[
         str | None, typer.Option(metavar="FILE", help="Weights to start from, or `pretrained`.")
     ] = None,
+    qat: Annotated[
+        bool,
+        typer.Option("--qat", help="Quantization-aware: go on in 8 bits from --weights trained in float."),
+    ] = False,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in the folder.")] = False,
     json: JsonOption = None,
 ) -> None:
@@ -55,6 +59,7 @@ def run(
                 data,
                 output_path,
                 weights=weights,
+                quantized=qat,
                 resume=resume,
                 track=bars,
                 started=told.start,

@@ -8,7 +8,8 @@ float and INT8 artifacts come from one graph.
 from __future__ import annotations
 
 import operator
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import torch
 from torch import nn
@@ -35,14 +36,36 @@ _OUT_OF_PLACE = {
 _IDENTITIES = (_aten.alias.default, _aten.dropout.default, _aten.dropout_.default)
 
 _CONVOLUTIONS = (_aten.conv2d.default, _aten.convolution.default, _aten.conv2d.padding)
+_WEIGHTED = (*_CONVOLUTIONS, _aten.linear.default)
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where a weighted operator of the graph has its weight and bias from: names in the detector.
+
+    Attributes:
+        weight: Of the weight.
+        bias: Of the bias, if the layer has one.
+        norm: Of the batch normalisation that is folded into it, if one is.
+        is_gate: A hard-sigmoid was absorbed: weight / 6, bias / 6 + 1/2.
+    """
+
+    weight: str
+    bias: str | None
+    norm: str | None
+    is_gate: bool
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Captured:
-    """A captured detector: its graph, and the spec whose input and outputs the graph has, in order."""
+    """A captured detector: its graph, and the spec whose input and outputs the graph has, in order.
+
+    `origins` are those of its weighted operators, by node name.
+    """
 
     graph_module: GraphModule
     spec: DetectorSpec
+    origins: Mapping[str, Origin] = field(default_factory=dict)
 
     @property
     def example_inputs(self) -> tuple[torch.Tensor, ...]:
@@ -56,13 +79,15 @@ def capture(detector: Detector, spec: DetectorSpec | None = None) -> Captured:
     example = (torch.zeros(spec.input.tensor.shape),)
     graph_module = torch.export.export(detector.eval().cpu(), example).module(check_guards=False)
     _write_out_of_place(graph_module)
-    fold_batch_norm(graph_module)
     _drop_identities(graph_module)
+    origins = _origins(graph_module)
+    fold_batch_norm(graph_module)
     absorb_hardsigmoid(graph_module)
     # Exported once more, so that nodes are numbered by what is left and nothing folded stays behind.
     graph_module = torch.export.export(graph_module, example).module(check_guards=False)
     _drop_identities(graph_module)
-    return Captured(graph_module, spec)
+    names = [node.name for node in graph_module.graph.nodes if node.target in _WEIGHTED]
+    return Captured(graph_module, spec, dict(zip(names, origins, strict=True)))
 
 
 def parameter_of(graph_module: GraphModule, node: object) -> torch.Tensor | None:
@@ -71,6 +96,27 @@ def parameter_of(graph_module: GraphModule, node: object) -> torch.Tensor | None
         return None
     tensor = operator.attrgetter(str(node.target))(graph_module)
     return tensor if isinstance(tensor, torch.Tensor) else None
+
+
+def _origins(graph_module: GraphModule) -> list[Origin]:
+    """Of every weighted operator in order, before anything is folded into it."""
+    norms = dict(_alone_behind_convolutions(graph_module, _aten.batch_norm.default))
+    gates = dict(_alone_behind_convolutions(graph_module, _aten.hardsigmoid.default))
+    return [
+        Origin(
+            weight=_name_of(node.args[1]),
+            bias=_name_of(node.args[2]) if len(node.args) > 2 and node.args[2] is not None else None,
+            norm=_name_of(norms[node].args[3]).rpartition(".")[0] if node in norms else None,
+            is_gate=node in gates,
+        )
+        for node in graph_module.graph.nodes
+        if node.target in _WEIGHTED
+    ]
+
+
+def _name_of(node: object) -> str:
+    assert isinstance(node, Node)
+    return str(node.target)
 
 
 def fold_batch_norm(graph_module: GraphModule) -> int:

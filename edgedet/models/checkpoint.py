@@ -27,7 +27,9 @@ from edgedet.spec import Provenance, Value
 
 V = TypeVar("V", bound=Value)
 
-_CONFIG, _INFO = "edgedet.config", "edgedet.info"
+_CONFIG, _INFO, _RANGES = "edgedet.config", "edgedet.info", "edgedet.ranges"
+# What a detector is made of; a quantized one has ranges besides.
+_PARTS = ("backbone.", "head.")
 _LISTED_KEYS = 10
 # Where training frameworks put the weights inside a saved dictionary.
 _NESTED = ("state_dict", "model", "model_state_dict", "ema")
@@ -51,18 +53,29 @@ class CheckpointInfo(Value):
     tools: dict[str, str] = Field(default_factory=dict)
 
 
+class LearnedRanges(Value):
+    """Lower and upper end of every quantized tensor, by node name of the captured detector."""
+
+    tensors: dict[str, tuple[float, float]]
+
+
 def save_checkpoint(path: Path, detector: Detector, info: CheckpointInfo | None = None) -> None:
     """Write a detector as one safetensors file, atomically, with its configuration and `info` as metadata.
 
-    Weights whose values float16 holds exactly (`round_to_half`) are stored as such.
+    Weights whose values float16 holds exactly (`round_to_half`) are stored as such. Ranges that were learned
+    in quantization-aware training are kept as metadata.
     """
     state = {
-        key: _smallest(value.detach().cpu().contiguous()) for key, value in detector.state_dict().items()
+        key: _smallest(value.detach().cpu().contiguous())
+        for key, value in detector.state_dict().items()
+        if key.startswith(_PARTS)
     }
     metadata = {
         _CONFIG: detector.config.model_dump_json(),
         _INFO: (info or CheckpointInfo()).model_dump_json(),
     }
+    if ranges := detector.learned_ranges():
+        metadata[_RANGES] = LearnedRanges(tensors=ranges).model_dump_json()
     write_atomically(path, safetensors.torch.save(state, metadata))
 
 
@@ -112,6 +125,25 @@ def read_info(path: Path) -> CheckpointInfo:
         CheckpointError: It does not say.
     """
     return _read_metadata(path, _INFO, CheckpointInfo)
+
+
+def read_ranges(path: Path) -> dict[str, tuple[float, float]]:
+    """The ranges that quantization-aware training left in a checkpoint; empty for one trained in float.
+
+    Raises:
+        CheckpointError: They cannot be read.
+    """
+    if path.suffix != ".safetensors" or not path.is_file() or _RANGES not in _metadata(path):
+        return {}
+    return _read_metadata(path, _RANGES, LearnedRanges).tensors
+
+
+def _metadata(path: Path) -> dict[str, str]:
+    try:
+        with safetensors.safe_open(path, framework="pt") as file:
+            return dict(file.metadata() or {})
+    except safetensors.SafetensorError:
+        return {}  # `read_state` says what is wrong with it
 
 
 def provenance_of(path: Path) -> Provenance:

@@ -26,6 +26,10 @@ class Detector(nn.Module):
         offsets, logits = self.head(self.backbone(images))
         return offsets, logits
 
+    def learned_ranges(self) -> dict[str, tuple[float, float]]:
+        """Ranges that were learned in quantization-aware training, by node name of the captured detector."""
+        return {}
+
     def spec(self, provenance: Provenance | None = None) -> DetectorSpec:
         """What a runtime's user must know of this detector."""
         config, priors = self.config, self.config.priors

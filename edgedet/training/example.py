@@ -33,6 +33,11 @@ _DATA = {
     "cache": "Decode images once and keep them in memory, up to so many bytes in each process.",
     "cache_bytes": "",
 }
+_QAT = {
+    "epochs": "Quantization-aware training (--qat) goes on from weights trained in float.",
+    "learning_rate": "",
+    "images": "Training images whose statistics give the first ranges.",
+}
 _OPTIMIZER = {
     "learning_rate": "AdamW: linear warm-up, then a cosine to zero.",
     "weight_decay": "",
@@ -93,6 +98,7 @@ def example_config(name: str) -> str:
         ("data", config.data, _DATA),
         ("optimizer", config.optimizer, _OPTIMIZER),
         ("augmentation", config.augmentation, _AUGMENTATION),
+        ("qat", config.qat, _QAT),
         ("detector", detector, _DETECTOR),
         ("detector.input", detector.input, _INPUT),
         ("detector.backbone", detector.backbone, _BACKBONE),

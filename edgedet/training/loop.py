@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +19,10 @@ from edgedet.training.ema import MovingAverage
 from edgedet.training.history import EpochRecord
 from edgedet.training.losses import multibox_loss
 from edgedet.training.schedule import warmup_cosine
+
+# Learned ranges move in shares of themselves; at a weight's pace a short training would leave them where they
+# were.
+_RANGE_PACE = 10.0
 
 
 class Trainer:
@@ -100,7 +105,7 @@ class Trainer:
         warmup = math.ceil(optimizer.warmup_epochs * per_epoch)
         rate = optimizer.learning_rate * warmup_cosine(step, self._config.epochs * per_epoch, warmup)
         for group in self.optimizer.param_groups:
-            group["lr"] = rate
+            group["lr"] = rate * group.get("pace", 1.0)
         return rate
 
 
@@ -116,11 +121,13 @@ def has_bfloat16(device: torch.device) -> bool:
 def make_optimizer(module: nn.Module, config: OptimizerConfig) -> torch.optim.Optimizer:
     """AdamW with weight decay on convolution weights only (Bag of Tricks, CVPR 2019, section 3.1)."""
     decayed = [p for p in module.parameters() if p.ndim > 1]
-    plain = [p for p in module.parameters() if p.ndim <= 1]
-    groups = [
+    plain = [p for p in module.parameters() if p.ndim == 1]
+    groups: list[dict[str, Any]] = [
         {"params": decayed, "weight_decay": config.weight_decay},
         {"params": plain, "weight_decay": 0.0},
     ]
+    if ranges := [p for p in module.parameters() if p.ndim == 0]:
+        groups.append({"params": ranges, "weight_decay": 0.0, "pace": _RANGE_PACE})
     return torch.optim.AdamW(groups, lr=config.learning_rate)
 
 

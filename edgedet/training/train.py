@@ -17,11 +17,12 @@ from pathlib import Path
 
 import torch
 
+from edgedet import registry
 from edgedet.data import Dataset, open_dataset
 from edgedet.errors import UsageError
 from edgedet.evaluate import AccuracyReport
 from edgedet.files import write_atomically
-from edgedet.models.checkpoint import CheckpointInfo, load_state, round_to_half, save_checkpoint
+from edgedet.models.checkpoint import CheckpointInfo, load_state, read_state, round_to_half, save_checkpoint
 from edgedet.models.detector import Detector, build_detector
 from edgedet.models.initial import load_initial_weights
 from edgedet.progress import Track, silent
@@ -62,6 +63,7 @@ def train(
     output: Path | None = None,
     *,
     weights: Path | str | None = None,
+    quantized: bool = False,
     resume: bool = False,
     track: Track = silent,
     started: Callable[[RunStart], None] | None = None,
@@ -75,6 +77,7 @@ def train(
         output: Folder for `NAME.safetensors`, `config.toml`, `log.csv`, `plot.png` and the state to resume
             from; by default `runs/NAME`.
         weights: What to start from; by default the configuration's `weights`.
+        quantized: Go on in 8 bits from the weights of the same detector trained in float.
         resume: Go on with the run in `output`, on the same images, wherever they lie now, and in as many
             processes. An interrupted run loses the epoch that it was in.
         track: Wraps the steps of each epoch.
@@ -90,7 +93,7 @@ def train(
             processes.
         TrainingError: The loss is not finite.
     """
-    config = read_train_config(config_path)
+    config = read_train_config(config_path, quantized=quantized)
     path = str(data or config.data.path)
     if not path:
         raise UsageError(
@@ -181,7 +184,7 @@ class _Run:
             cache_bytes=config.data.cache_bytes if config.data.cache else 0,
             track=track,
         )
-        origin = self._load_weights(weights)
+        origin = self._load_weights(weights, resumed=state is not None)
         steps = len(batch_indices(len(self.samples), config.batch_size, config.seed, 0, group))
         self.trainer = Trainer(self.detector.to(group.device), config, steps, group)
         self.accuracy: AccuracyReport | None = None
@@ -238,14 +241,34 @@ class _Run:
         assert isinstance(module, Detector)
         return module
 
-    def _load_weights(self, weights: str) -> str:
+    def _load_weights(self, weights: str, *, resumed: bool) -> str:
         """Load what to start from; returns in words what that is."""
+        if self.config.quantized:
+            return self._quantize(weights, resumed=resumed)
         if not weights:
             return "random weights"
         if weights == PRETRAINED:
             return "the ImageNet weights of timm (backbone)"
         statistics = partial(self.samples.plain_images, _STATISTICS_IMAGES)
         return f"{weights} ({load_initial_weights(self.detector, Path(weights), statistics)})"
+
+    def _quantize(self, weights: str, *, resumed: bool) -> str:
+        """Replace the detector by one that rounds; its ranges are those of the state where there is one."""
+        quantized_detector = registry.TRAINABLE.load("int8")
+        if resumed:
+            self.detector = quantized_detector(self.detector, None)
+            return ""
+        if weights in ("", PRETRAINED):
+            raise UsageError(
+                "quantization-aware training has nothing to start from",
+                got="no weights" if not weights else "the weights of a backbone",
+                expected="a checkpoint of this detector, trained in float",
+                fix="train without --qat first, then pass its checkpoint with --weights",
+            )
+        load_state(self.detector, read_state(Path(weights)), source=weights)
+        images = self.config.qat.images
+        self.detector = quantized_detector(self.detector.eval(), self.dataset, images, self.track)
+        return f"{weights}, ranges from {min(images, len(self.dataset))} images"
 
     def _restore(self, state: RunState) -> None:
         """Take the weights and the optimizer to where they were."""

@@ -20,7 +20,7 @@ from edgedet.data import Dataset, open_dataset
 from edgedet.errors import CheckpointError, MissingError, UsageError
 from edgedet.files import sha256_of, staged_directory, write_atomically
 from edgedet.models.capture import Captured, capture
-from edgedet.models.checkpoint import load_checkpoint, read_info, save_checkpoint
+from edgedet.models.checkpoint import load_checkpoint, read_info, read_ranges, save_checkpoint
 from edgedet.progress import Track, silent
 from edgedet.spec import Precision, Provenance, QuantizationSpec, Value
 from edgedet_export.quiet import converter
@@ -58,7 +58,7 @@ class ExportRequest:
         output: The bundle's folder, which becomes visible when everything in it has been verified.
         targets: Names of `edgedet.registry.TARGETS`.
         precisions: "fp32", "int8".
-        calibration: Images for INT8.
+        calibration: Images for INT8; a checkpoint of quantization-aware training needs none.
         recipe: How to quantize; the default one if not given.
         overwrite: Replace a bundle that is there.
         config: The detector, for a file of weights that does not describe it.
@@ -144,7 +144,8 @@ def _check_request(request: ExportRequest, targets: dict[str, Target]) -> None:
                     expected=", ".join(target.precisions),
                     fix="choose one of those with --precision",
                 )
-    if "int8" in request.precisions and request.calibration is None:
+    has_ranges = bool(read_ranges(request.checkpoint))
+    if "int8" in request.precisions and request.calibration is None and not has_ranges:
         raise UsageError(
             "INT8 needs images to calibrate on",
             got="no calibration images",
@@ -235,17 +236,25 @@ class _Export:
         from edgedet_calibration.encodings import ENCODINGS
         from edgedet_calibration.placement import place
         from edgedet_calibration.recipe import Recipe
+        from edgedet_calibration.stats import Stats
 
-        assert self.request.calibration is not None
         self.recipe = self.request.recipe or Recipe()
         registry.OBSERVERS.load(self.recipe.observer)
         self.recipe.check_names(node.name for node in self.captured.graph_module.graph.nodes)
-        placement = place(self.captured.graph_module, self.recipe.keeps_float)
         images = self.request.calibration
-        self.stats = collect(self.captured, placement, images, self.recipe, track)
-        if self.recipe.bias_correction:
-            encodings = [ENCODINGS[target.encoding] for target in self._targets]
-            self.stats = with_bias_shifts(self.captured, self.stats, self.recipe, encodings, images, track)
+        if ranges := read_ranges(self.request.checkpoint):
+            self.recipe = self.recipe.learned()
+            spec = self.captured.spec
+            self.stats = Stats.learned(spec.provenance.checkpoint_sha256, spec.input, ranges)
+        else:
+            assert images is not None
+            placement = place(self.captured.graph_module, self.recipe.keeps_float)
+            self.stats = collect(self.captured, placement, images, self.recipe, track)
+            if self.recipe.bias_correction:
+                encodings = [ENCODINGS[target.encoding] for target in self._targets]
+                self.stats = with_bias_shifts(
+                    self.captured, self.stats, self.recipe, encodings, images, track
+                )
         write_atomically(self.folder / CALIBRATION, self.stats.model_dump_json())
         write_atomically(self.folder / RECIPE, self.recipe.to_toml())
         self._calibration_sha256 = sha256_of(self.folder / CALIBRATION)
