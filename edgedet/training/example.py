@@ -22,6 +22,7 @@ _RUN = {
     "ema_decay": "Of the moving average of the weights, which is what is evaluated and saved.",
     "freeze_norm": "Keep the statistics of batch normalisation as they are loaded.",
     "evaluate_every": "Epochs between evaluations.",
+    "quantized": "Quantization-aware training, as --qat asks for.",
     "half": "Round the weights of the checkpoint to float16, which halves its file.",
     "weights": 'What to start from when --weights is not given: a file, "pretrained" (timm fetches the\n'
     'ImageNet weights of the backbone), or "" for random weights, which need far more images.',

@@ -107,6 +107,8 @@ def train(
         _check_free(folder, config.detector.name)
     state = load_run(folder, config) if resume else None
     start = "" if state else str(weights or config.weights)
+    if config.quantized and not resume:
+        _check_is_trained(start)
     with process_group() as group:
         run = _Run(config, path, start, folder, group, track if group.is_first else silent, state)
         if group.is_first:
@@ -131,6 +133,17 @@ def _check_free(folder: Path, name: str) -> None:
             got=f"a file {_checkpoint_name(name)}",
             expected="a new or empty folder",
             fix="choose another --output, or another detector.name in the configuration",
+        )
+
+
+def _check_is_trained(weights: str) -> None:
+    """Refuse to quantize what has not been trained."""
+    if weights in ("", PRETRAINED):
+        raise UsageError(
+            "quantization-aware training has nothing to start from",
+            got="no weights" if not weights else "the weights of a backbone",
+            expected="a checkpoint of this detector, trained in float",
+            fix="train without --qat first, then pass its checkpoint with --weights",
         )
 
 
@@ -258,13 +271,6 @@ class _Run:
         if resumed:
             self.detector = quantized_detector(self.detector, None)
             return ""
-        if weights in ("", PRETRAINED):
-            raise UsageError(
-                "quantization-aware training has nothing to start from",
-                got="no weights" if not weights else "the weights of a backbone",
-                expected="a checkpoint of this detector, trained in float",
-                fix="train without --qat first, then pass its checkpoint with --weights",
-            )
         load_state(self.detector, read_state(Path(weights)), source=weights)
         images = self.config.qat.images
         self.detector = quantized_detector(self.detector.eval(), self.dataset, images, self.track)
