@@ -73,8 +73,9 @@ def test_it_computes_what_its_artifacts_will(
     exported = reference(capture(detector), quantized, "onnxruntime")
     for position, image in enumerate(images.split(1)):
         for expected, found, plain in zip(exported(image), quantized(images), detector(images), strict=True):
-            # Biases are rounded in artifacts only; a value that lies on the edge of a step may fall either way.
-            assert snr_db(expected[0], found[position]) > snr_db(plain[position], found[position]) + 3
+            # Most are equal to the bit; a value on the edge of a step may fall either way.
+            beside_float = snr_db(plain[position], found[position])
+            assert snr_db(expected[0], found[position]) > max(30, beside_float + 5)
 
 
 def test_every_encoding_finds_all_its_ranges_among_the_learned(
