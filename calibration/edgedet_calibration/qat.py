@@ -26,7 +26,7 @@ from edgedet_calibration.collect import collect
 from edgedet_calibration.encodings import ONNX_RUNTIME
 from edgedet_calibration.lower import Lowered, Range, lower
 from edgedet_calibration.placement import WEIGHTED, Placement, place
-from edgedet_calibration.quantize import SMALLEST_WEIGHT_SCALE, WEIGHT_LIMIT
+from edgedet_calibration.quantize import SMALLEST_WEIGHT_SCALE, WEIGHT_LIMIT, smallest_weight_scale
 from edgedet_calibration.recipe import Recipe
 
 _aten = torch.ops.aten
@@ -224,7 +224,10 @@ class _RoundedLayer(nn.Module):
         assert callable(self._operator)
         weight, bias = self._folded()
         largest = weight.detach().abs().flatten(1).amax(1)
-        scale = (largest / WEIGHT_LIMIT).clamp_min(SMALLEST_WEIGHT_SCALE)
+        smallest = SMALLEST_WEIGHT_SCALE
+        if bias is not None:
+            smallest = smallest_weight_scale(bias, self._rounding[0].step())
+        scale = (largest / WEIGHT_LIMIT).clamp_min(smallest)
         zeros = torch.zeros_like(scale, dtype=torch.int32)
         limits = (-WEIGHT_LIMIT, WEIGHT_LIMIT)
         rounded = torch.fake_quantize_per_channel_affine(weight, scale, zeros, 0, *limits)

@@ -22,7 +22,6 @@ from torchao.quantization.pt2e.quantizer import (
 )
 
 from edgedet import registry
-from edgedet.errors import CheckpointError
 from edgedet.models.capture import Captured, parameter_of
 from edgedet_calibration.encodings import Encoding, QuantParams
 from edgedet_calibration.lower import NOT_LOWERED, Lowered, Range, lower
@@ -34,7 +33,9 @@ from edgedet_calibration.stats import Histogram, Stats
 WEIGHT_LIMIT = 127
 
 _ANNOTATION = "quantization_annotation"
-# A channel of zeros still needs a positive scale, and one that leaves room for its bias among 32-bit sums.
+# Half of what an int32 holds: the other half is for the products.
+_LARGEST_BIAS = 2.0**30
+# A channel of zeros still needs a positive scale.
 SMALLEST_WEIGHT_SCALE = 2.0**-20
 
 
@@ -88,7 +89,6 @@ def quantize(
 
     Raises:
         BundleError: The statistics are of another detector.
-        CheckpointError: A bias does not fit the integers of the kernels.
     """
     graph_module = copy.deepcopy(captured.graph_module)
     lowered = NOT_LOWERED if encoding.fuses_epilogues else lower(graph_module, recipe.keeps_float)
@@ -103,9 +103,10 @@ def quantize(
     params = quant_params(placement, stats, recipe, encoding, lowered)
     if recipe.bias_correction:
         _shift_biases(graph_module, stats.bias_shifts.get(encoding.arithmetic, {}))
+    smallest = {}
     if not encoding.symmetric:  # TensorRT adds biases in float
-        _round_biases(graph_module, placement, params, recipe)
-    quantizer = PlacementQuantizer(placement, params, recipe, encoding)
+        smallest = _round_biases(graph_module, placement, params, recipe)
+    quantizer = PlacementQuantizer(placement, params, recipe, encoding, smallest)
     prepared = prepare_pt2e(graph_module, quantizer)
     with torch.no_grad():
         prepared(*captured.example_inputs)  # weight observers look at weights when the graph runs
@@ -114,15 +115,28 @@ def quantize(
 
 
 class PlacementQuantizer(Quantizer):  # type: ignore[misc]  # torchao is untyped
-    """Writes a placement and its fixed scales as PT2E annotations."""
+    """Writes a placement and its fixed scales as PT2E annotations.
+
+    Args:
+        placement: What is quantized.
+        params: Of every tensor of the placement.
+        recipe: How weights are quantized.
+        encoding: How activations are written.
+        smallest: The smallest weight scale of layers that have one of their own, by node name.
+    """
 
     def __init__(
-        self, placement: Placement, params: dict[str, QuantParams], recipe: Recipe, encoding: Encoding
+        self,
+        placement: Placement,
+        params: dict[str, QuantParams],
+        recipe: Recipe,
+        encoding: Encoding,
+        smallest: Mapping[str, float],
     ) -> None:
         super().__init__()
         self._placement = placement
         self._specs = {name: _activation_spec(p, encoding) for name, p in params.items()}
-        self._weights = _weight_spec(recipe)
+        self._recipe, self._smallest = recipe, smallest
 
     def annotate(self, model: GraphModule) -> GraphModule:
         """Annotate every unit of the placement."""
@@ -135,7 +149,9 @@ class PlacementQuantizer(Quantizer):  # type: ignore[misc]  # torchao is untyped
                 if node.target in WEIGHTED:
                     weight = node.args[1]
                     assert isinstance(weight, Node)
-                    inputs[weight] = self._weights
+                    inputs[weight] = _weight_spec(
+                        self._recipe, self._smallest.get(name, SMALLEST_WEIGHT_SCALE)
+                    )
                 output = self._specs[name] if name == unit.output else None
                 node.meta[_ANNOTATION] = QuantizationAnnotation(
                     input_qspec_map=inputs, output_qspec=output, _annotated=True
@@ -157,39 +173,42 @@ def _shift_biases(graph_module: GraphModule, shifts: Mapping[str, Sequence[float
 
 def _round_biases(
     graph_module: GraphModule, placement: Placement, params: dict[str, QuantParams], recipe: Recipe
-) -> None:
+) -> dict[str, float]:
     """Put biases on the grid of the integer kernels' sums, input scale x weight scale.
 
     The kernels add them as int32. A bias off the grid would leave the float reference a fraction of a step
     away from every kernel, and the rounding of the next layers turns that into whole steps.
+
+    Returns:
+        The smallest weight scale of every layer, by node name.
     """
     nodes = {node.name: node for node in graph_module.graph.nodes}
+    smallest = {}
     for unit in placement.units:
         node = nodes[unit.nodes[0]]
-        bias = (
-            parameter_of(graph_module, node.args[2])
-            if unit.kind == "weighted" and len(node.args) > 2
-            else None
-        )
-        if bias is None:
+        if unit.kind != "weighted":
             continue
         weight = parameter_of(graph_module, node.args[1])
+        bias = parameter_of(graph_module, node.args[2]) if len(node.args) > 2 else None
         assert weight is not None
+        if bias is None:
+            continue
+        input_scale = params[unit.inputs[0]].scale
+        smallest[node.name] = smallest_weight_scale(bias, input_scale)
         rows = weight.detach().abs().flatten(1).amax(1)
         largest = rows if recipe.weights == "per_channel" else rows.amax().expand_as(rows)
-        step = params[unit.inputs[0]].scale * (largest.double() / WEIGHT_LIMIT).clamp_min(
-            SMALLEST_WEIGHT_SCALE
-        )
-        steps = (bias.double() / step).round()
-        if steps.abs().max() >= 2.0**31:
-            raise CheckpointError(
-                f"{node.name} cannot be quantized",
-                got=f"a bias of {float(bias.abs().max()):.3g} beside inputs and weights that are all but 0",
-                expected="a bias of less than 2^31 steps of input scale x weight scale",
-                fix=f'keep it float: float_layers = ["{node.name}"] in a file for --recipe',
-            )
+        step = input_scale * (largest.double() / WEIGHT_LIMIT).clamp_min(smallest[node.name])
         with torch.no_grad():
-            bias.copy_(steps * step)
+            bias.copy_((bias.double() / step).round() * step)
+    return smallest
+
+
+def smallest_weight_scale(bias: torch.Tensor, input_scale: float) -> float:
+    """The smallest scale of a layer's weights at which the sums of its kernel hold its bias.
+
+    Training leaves channels whose weights are all but 0, and whose bias is all that they compute.
+    """
+    return max(SMALLEST_WEIGHT_SCALE, float(bias.detach().abs().max()) / (_LARGEST_BIAS * input_scale))
 
 
 def _activation_spec(params: QuantParams, encoding: Encoding) -> FixedQParamsQuantizationSpec:
@@ -203,12 +222,12 @@ def _activation_spec(params: QuantParams, encoding: Encoding) -> FixedQParamsQua
     )
 
 
-def _weight_spec(recipe: Recipe) -> QuantizationSpec:
+def _weight_spec(recipe: Recipe, smallest_scale: float) -> QuantizationSpec:
     per_channel = recipe.weights == "per_channel"
     observer = PerChannelMinMaxObserver if per_channel else MinMaxObserver
     return QuantizationSpec(
         dtype=torch.int8,
-        observer_or_fake_quant_ctr=observer.with_args(eps=SMALLEST_WEIGHT_SCALE),
+        observer_or_fake_quant_ctr=observer.with_args(eps=smallest_scale),
         quant_min=-WEIGHT_LIMIT,
         quant_max=WEIGHT_LIMIT,
         qscheme=torch.per_channel_symmetric if per_channel else torch.per_tensor_symmetric,
