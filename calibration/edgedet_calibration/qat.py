@@ -24,6 +24,7 @@ from edgedet.models.detector import Detector
 from edgedet.progress import Track, silent
 from edgedet_calibration.collect import collect
 from edgedet_calibration.encodings import ONNX_RUNTIME
+from edgedet_calibration.equalization import equalize, equalized, measured_factors
 from edgedet_calibration.lower import Lowered, Range, lower
 from edgedet_calibration.placement import WEIGHTED, Placement, place
 from edgedet_calibration.quantize import SMALLEST_WEIGHT_SCALE, WEIGHT_LIMIT, smallest_weight_scale
@@ -38,10 +39,10 @@ _STEPS = _ENCODING.quant_max - _ENCODING.quant_min
 def quantized_detector(
     detector: Detector, dataset: Dataset | None, images: int = 96, track: Track = silent
 ) -> QuantizedDetector:
-    """A float detector as one to go on training in 8 bits.
+    """A float detector as one to go on training in 8 bits; its channels are equalized on the way.
 
     Args:
-        detector: Trained in float.
+        detector: Trained in float; changed in place.
         dataset: Images whose statistics give the first ranges; None where a state dict will be loaded.
         images: How many of them.
         track: Shows progress.
@@ -51,7 +52,9 @@ def quantized_detector(
     if dataset is None:
         return QuantizedDetector(detector, dict.fromkeys(placement.ranges, (0.0, 1.0)))
     recipe = Recipe(images=images)
-    stats = collect(captured, placement, dataset, recipe, track)
+    factors = measured_factors(captured, dataset, recipe, track)
+    stats = collect(equalized(captured, factors), placement, dataset, recipe, track)
+    equalize(detector, captured, factors)
     choose = registry.OBSERVERS.load(recipe.observer)
     ranges = {name: choose(tensor.histogram(), recipe) for name, tensor in stats.tensors.items()}
     return QuantizedDetector(detector, ranges)
