@@ -2,7 +2,8 @@
 
 A histogram spans [-2^k, 2^k) in bins whose width is a power of two. A value outside doubles the span and
 merges bins in pairs, which is exact, so the result depends neither on the order of the images nor on how they
-were batched, and takes the same memory for ten images as for a million.
+were batched, and takes the same memory for ten images as for a million. The extremes of the images are summed
+as integers for the same reason.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from fractions import Fraction
 from typing import Literal
 
 import numpy as np
@@ -22,6 +24,8 @@ from edgedet.spec import SCHEMA_VERSION, InputSpec, Value, first_problem
 
 BINS = 4096
 _SMALLEST_EXPONENT = -20
+# Every float32 is a whole number of 2^-149, the smallest of them.
+_STEP_EXPONENT = -149
 
 
 @dataclass(slots=True, eq=False)
@@ -33,19 +37,30 @@ class Histogram:
         high: Largest value seen.
         exponent: The bins span [-2^exponent, 2^exponent).
         counts: int64 `[BINS]`.
+        images: How many images they are of; 0 where a file of an earlier version does not say.
+        low_sum: Sum of the smallest values of the images, in steps of 2^-149.
+        high_sum: Sum of their largest values, in the same steps.
     """
 
     low: float = math.inf
     high: float = -math.inf
     exponent: int = _SMALLEST_EXPONENT
     counts: NDArray[np.int64] = field(default_factory=lambda: np.zeros(BINS, np.int64))
+    images: int = 0
+    low_sum: int = 0
+    high_sum: int = 0
 
     def add(self, values: torch.Tensor) -> None:
-        """Count the values of a float32 tensor, which must be finite."""
-        low, high = (float(x) for x in torch.aminmax(values))
-        if not (math.isfinite(low) and math.isfinite(high)):
+        """Count the values of a float32 tensor `[n, ...]` of n images, which must be finite."""
+        images = values.detach().reshape(len(values), -1)
+        lows, highs = images.amin(1).tolist(), images.amax(1).tolist()
+        low, high = min(lows), max(highs)
+        if not all(map(math.isfinite, (*lows, *highs))):
             raise ValueError("values are not finite")
         self.low, self.high = min(self.low, low), max(self.high, high)
+        self.images += len(lows)
+        self.low_sum += sum(map(_steps, lows))
+        self.high_sum += sum(map(_steps, highs))
         while max(-self.low, self.high) >= 2.0**self.exponent:
             self._double()
         span = 2.0**self.exponent
@@ -53,13 +68,29 @@ class Histogram:
         self.counts += counted.numpy().astype(np.int64)
 
     def merged(self, other: Histogram) -> Histogram:
-        """The histogram of both sets of values."""
+        """The histogram of two tensors that share a range.
+
+        The mean of its images' extremes is the wider one of both tensors: a mean over the tensors would cut
+        the wider tensor off.
+        """
         wide, narrow = (self, other) if self.exponent >= other.exponent else (other, self)
         copy = Histogram(narrow.low, narrow.high, narrow.exponent, narrow.counts.copy())
         while copy.exponent < wide.exponent:
             copy._double()
-        low, high = min(self.low, other.low), max(self.high, other.high)
-        return Histogram(low, high, wide.exponent, wide.counts + copy.counts)
+        return Histogram(
+            min(self.low, other.low),
+            max(self.high, other.high),
+            wide.exponent,
+            wide.counts + copy.counts,
+            self.images * other.images,
+            min(self.low_sum * other.images, other.low_sum * self.images),
+            max(self.high_sum * other.images, other.high_sum * self.images),
+        )
+
+    def mean_extremes(self) -> tuple[float, float]:
+        """Means over the images of the smallest and of the largest value; needs `images` above 0."""
+        scale = Fraction(2) ** _STEP_EXPONENT / self.images
+        return float(self.low_sum * scale), float(self.high_sum * scale)
 
     def centres(self) -> NDArray[np.float64]:
         """Middles of the bins, `[BINS]`."""
@@ -74,6 +105,11 @@ class Histogram:
         self.exponent += 1
 
 
+def _steps(value: float) -> int:
+    """A float32 in steps of 2^-149."""
+    return int(math.ldexp(value, -_STEP_EXPONENT))
+
+
 class TensorStats(Value):
     """A histogram on disk; empty bins at both ends are left out."""
 
@@ -82,6 +118,9 @@ class TensorStats(Value):
     exponent: int
     first_bin: int = Field(ge=0, lt=BINS)
     counts: tuple[int, ...] = Field(max_length=BINS)
+    images: int = Field(default=0, ge=0)
+    low_sum: int = 0
+    high_sum: int = 0
 
     @staticmethod
     def of(histogram: Histogram) -> TensorStats:
@@ -95,13 +134,18 @@ class TensorStats(Value):
             exponent=histogram.exponent,
             first_bin=first,
             counts=counts,
+            images=histogram.images,
+            low_sum=histogram.low_sum,
+            high_sum=histogram.high_sum,
         )
 
     def histogram(self) -> Histogram:
         """The histogram that was stored."""
         counts = np.zeros(BINS, np.int64)
         counts[self.first_bin : self.first_bin + len(self.counts)] = self.counts
-        return Histogram(self.low, self.high, self.exponent, counts)
+        return Histogram(
+            self.low, self.high, self.exponent, counts, self.images, self.low_sum, self.high_sum
+        )
 
 
 class ImageEntry(Value):

@@ -24,16 +24,6 @@ def operators(graph_module: torch.fx.GraphModule) -> Counter[object]:
     return Counter(node.target for node in graph_module.graph.nodes if node.op == "call_function")
 
 
-def test_tensors_that_share_a_range_get_the_same_scale_and_zero_point(
-    placement: Placement, stats: Stats, recipe: Recipe
-) -> None:
-    shared = [name for name, group in placement.ranges.items() if name != group]
-    assert shared, "the predictors of one output share a range"
-    for encoding in ENCODINGS.values():
-        params = quant_params(placement, stats, recipe, encoding)
-        assert all(params[name] == params[placement.ranges[name]] for name in shared)
-
-
 def test_the_encodings_write_the_same_ranges(placement: Placement, stats: Stats, recipe: Recipe) -> None:
     unsigned, signed = (
         quant_params(placement, stats, recipe, ENCODINGS[name]) for name in ("onnxruntime", "tflite")
