@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch.fx import GraphModule, Node
@@ -22,10 +23,10 @@ from torchao.quantization.pt2e.quantizer import (
 )
 
 from edgedet import registry
-from edgedet.errors import CheckpointError
+from edgedet.errors import BundleError, CheckpointError
 from edgedet.models.capture import Captured, parameter_of
 from edgedet_calibration.encodings import Encoding, QuantParams
-from edgedet_calibration.lower import NOT_LOWERED, Lowered, lower
+from edgedet_calibration.lower import NOT_LOWERED, Lowered, Range, lower
 from edgedet_calibration.placement import WEIGHTED, Placement, place
 from edgedet_calibration.recipe import Recipe
 from edgedet_calibration.stats import Histogram, Stats
@@ -38,10 +39,34 @@ _ANNOTATION = "quantization_annotation"
 _SMALLEST_WEIGHT_SCALE = 2.0**-20
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Plan:
+    """What is quantized in a copy of a captured graph, and with what scales.
+
+    Attributes:
+        graph_module: The copy, with its activations lowered where the encoding wants it.
+        lowered: What is known of its tensors without having seen them.
+        placement: Its units and quantized tensors.
+        ranges: The range of every quantized tensor, by node name.
+        params: The same as integers of the encoding.
+    """
+
+    graph_module: GraphModule
+    lowered: Lowered
+    placement: Placement
+    ranges: dict[str, Range]
+    params: dict[str, QuantParams]
+
+
 def quant_params(
     placement: Placement, stats: Stats, recipe: Recipe, encoding: Encoding, lowered: Lowered = NOT_LOWERED
 ) -> dict[str, QuantParams]:
     """Scale and zero point of every quantized tensor; those that share a range get the same."""
+    ranges = _ranges(placement, stats, recipe, lowered)
+    return {name: encoding.params(*limits) for name, limits in ranges.items()}
+
+
+def _ranges(placement: Placement, stats: Stats, recipe: Recipe, lowered: Lowered) -> dict[str, Range]:
     fixed = {placement.ranges[n]: limits for n, limits in lowered.fixed.items() if n in placement.ranges}
     merged: dict[str, Histogram] = {}
     for name, group in placement.ranges.items():
@@ -50,12 +75,33 @@ def quant_params(
             merged[group] = merged[group].merged(histogram) if group in merged else histogram
     choose = registry.OBSERVERS.load(recipe.observer)
     chosen = {group: choose(histogram, recipe) for group, histogram in merged.items()}
-    params = {}
+    ranges = {}
     for name, group in placement.ranges.items():
         low, high = fixed.get(group) or chosen[group]
         factor = lowered.factor(name)
-        params[name] = encoding.params(factor * low, factor * high)
-    return params
+        ranges[name] = (factor * low, factor * high)
+    return ranges
+
+
+def plan(captured: Captured, stats: Stats, recipe: Recipe, encoding: Encoding) -> Plan:
+    """Decide what `quantize` inserts.
+
+    Raises:
+        BundleError: The statistics are of another detector.
+    """
+    graph_module = copy.deepcopy(captured.graph_module)
+    lowered = NOT_LOWERED if encoding.fuses_epilogues else lower(graph_module, recipe.keeps_float)
+    placement = place(
+        graph_module,
+        recipe.keeps_float,
+        fuses_epilogues=encoding.fuses_epilogues,
+        constants=lowered.fixed,
+    )
+    wanted = {lowered.source(name) for name in placement.ranges if name not in lowered.fixed}
+    stats.check_fits(captured.spec.provenance.checkpoint_sha256, captured.spec.input, wanted)
+    ranges = _ranges(placement, stats, recipe, lowered)
+    params = {name: encoding.params(*limits) for name, limits in ranges.items()}
+    return Plan(graph_module, lowered, placement, ranges, params)
 
 
 def quantize(
@@ -72,30 +118,39 @@ def quantize(
             which is what the TFLite converter reads.
 
     Raises:
-        BundleError: The statistics are of another detector.
+        BundleError: The statistics are of another detector, or lack the bias shifts that the recipe asks for.
         CheckpointError: A bias does not fit the integers of the kernels.
     """
-    graph_module = copy.deepcopy(captured.graph_module)
-    lowered = NOT_LOWERED if encoding.fuses_epilogues else lower(graph_module, recipe.keeps_float)
-    placement = place(
-        graph_module,
-        recipe.keeps_float,
-        fuses_epilogues=encoding.fuses_epilogues,
-        constants=lowered.fixed,
-    )
-    wanted = {lowered.source(name) for name in placement.ranges if name not in lowered.fixed}
-    stats.check_fits(captured.spec.provenance.checkpoint_sha256, captured.spec.input, wanted)
-    params = quant_params(placement, stats, recipe, encoding, lowered)
+    planned = plan(captured, stats, recipe, encoding)
+    graph_module = planned.graph_module
     if recipe.bias_correction:
-        _shift_biases(graph_module, stats.bias_shifts.get(encoding.arithmetic, {}))
+        _shift_biases(graph_module, stats.shifts_for(recipe, encoding.arithmetic))
     if not encoding.symmetric:  # TensorRT adds biases in float
-        _round_biases(graph_module, placement, params, recipe)
-    quantizer = PlacementQuantizer(placement, params, recipe, encoding)
+        _round_biases(graph_module, planned.placement, planned.params, recipe)
+    quantizer = PlacementQuantizer(planned.placement, planned.params, recipe, encoding)
     prepared = prepare_pt2e(graph_module, quantizer)
     with torch.no_grad():
         prepared(*captured.example_inputs)  # weight observers look at weights when the graph runs
     converted: GraphModule = convert_pt2e(prepared, fold_quantize=fold_weights)
     return converted
+
+
+def biased_convolutions(graph_module: GraphModule) -> dict[str, torch.Tensor]:
+    """The biases of convolutions, by node name."""
+    biases = {
+        node.name: parameter_of(graph_module, node.args[2])
+        for node in graph_module.graph.nodes
+        if node.target in WEIGHTED and node.target is not torch.ops.aten.linear.default and len(node.args) > 2
+    }
+    return {name: bias for name, bias in biases.items() if bias is not None}
+
+
+def weight_scales(weight: torch.Tensor, recipe: Recipe) -> torch.Tensor:
+    """Scales of a weight, float64: `[channels]`, or `[1]` where the tensor has one."""
+    largest = weight.detach().abs().flatten(1).amax(1)
+    if recipe.weights == "per_tensor":
+        largest = largest.amax().reshape(1)
+    return (largest.double() / WEIGHT_LIMIT).clamp_min(_SMALLEST_WEIGHT_SCALE)
 
 
 class PlacementQuantizer(Quantizer):  # type: ignore[misc]  # torchao is untyped
@@ -132,12 +187,16 @@ class PlacementQuantizer(Quantizer):  # type: ignore[misc]  # torchao is untyped
 
 
 def _shift_biases(graph_module: GraphModule, shifts: Mapping[str, Sequence[float]]) -> None:
-    for node in graph_module.graph.nodes:
-        if node.name in shifts:
-            bias = parameter_of(graph_module, node.args[2])
-            assert bias is not None
-            with torch.no_grad():
-                bias.add_(torch.tensor(shifts[node.name]))
+    for name, bias in biased_convolutions(graph_module).items():
+        if len(shifts.get(name, ())) != len(bias):
+            raise BundleError(
+                f"the bias shifts of the calibration do not fit {name}",
+                got=f"{len(shifts[name])} of them" if name in shifts else "none",
+                expected=f"{len(bias)}, one for each channel",
+                fix="calibrate again: export with --calibration DIR",
+            )
+        with torch.no_grad():
+            bias.add_(torch.tensor(shifts[name]))
 
 
 def _round_biases(
@@ -160,11 +219,7 @@ def _round_biases(
             continue
         weight = parameter_of(graph_module, node.args[1])
         assert weight is not None
-        rows = weight.detach().abs().flatten(1).amax(1)
-        largest = rows if recipe.weights == "per_channel" else rows.amax().expand_as(rows)
-        step = params[unit.inputs[0]].scale * (largest.double() / WEIGHT_LIMIT).clamp_min(
-            _SMALLEST_WEIGHT_SCALE
-        )
+        step = params[unit.inputs[0]].scale * weight_scales(weight, recipe)
         steps = (bias.double() / step).round()
         if steps.abs().max() >= 2.0**31:
             raise CheckpointError(

@@ -9,7 +9,7 @@ as integers for the same reason.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Literal
@@ -19,11 +19,16 @@ import torch
 from numpy.typing import NDArray
 from pydantic import Field, ValidationError
 
+from edgedet.data.coverage import Coverage
 from edgedet.errors import BundleError
 from edgedet.spec import SCHEMA_VERSION, InputSpec, Value, first_problem
+from edgedet_calibration.recipe import Recipe
 
 BINS = 4096
 _SMALLEST_EXPONENT = -20
+_CORRECT_AGAIN = (
+    "calibrate again with images: export with --calibration DIR, or set bias_correction = false in the recipe"
+)
 # Every float32 is a whole number of 2^-149, the smallest of them.
 _STEP_EXPONENT = -149
 
@@ -143,9 +148,7 @@ class TensorStats(Value):
         """The histogram that was stored."""
         counts = np.zeros(BINS, np.int64)
         counts[self.first_bin : self.first_bin + len(self.counts)] = self.counts
-        return Histogram(
-            self.low, self.high, self.exponent, counts, self.images, self.low_sum, self.high_sum
-        )
+        return Histogram(self.low, self.high, self.exponent, counts, self.images, self.low_sum, self.high_sum)
 
 
 class ImageEntry(Value):
@@ -153,6 +156,32 @@ class ImageEntry(Value):
 
     image_id: str
     sha256: str
+
+
+class ShiftOrigin(Value):
+    """What of a recipe decided the bias shifts: whatever decides the integers that they correct.
+
+    Attributes:
+        observer: As in `Recipe`.
+        percentile: As in `Recipe`; None where the observer does not read it.
+        weights: As in `Recipe`.
+        float_layers: As in `Recipe`.
+    """
+
+    observer: str
+    percentile: float | None
+    weights: str
+    float_layers: tuple[str, ...]
+
+    @staticmethod
+    def of(recipe: Recipe) -> ShiftOrigin:
+        """That of shifts that are made under a recipe."""
+        return ShiftOrigin(
+            observer=recipe.observer,
+            percentile=recipe.percentile if recipe.observer == "percentile" else None,
+            weights=recipe.weights,
+            float_layers=recipe.float_layers,
+        )
 
 
 class Stats(Value):
@@ -164,14 +193,18 @@ class Stats(Value):
         images: Those that were seen.
         tensors: Extremes and histograms by node name.
         bias_shifts: What `bias_correction` adds to biases, by `Encoding.arithmetic` and node name.
+        shift_origin: What of the recipe decided them; None in files of earlier versions.
+        coverage: What the images show; None in files of earlier versions.
     """
 
     schema_version: Literal[1] = 1
     checkpoint_sha256: str
     input: InputSpec
-    images: tuple[ImageEntry, ...]
+    images: tuple[ImageEntry, ...] = Field(min_length=1)
     tensors: dict[str, TensorStats]
     bias_shifts: dict[str, dict[str, tuple[float, ...]]] = Field(default_factory=dict)
+    shift_origin: ShiftOrigin | None = None
+    coverage: Coverage | None = None
 
     def check_fits(self, checkpoint_sha256: str, input_spec: InputSpec, tensors: Iterable[str]) -> None:
         """Refuse statistics of another checkpoint, preprocessing or graph.
@@ -182,7 +215,7 @@ class Stats(Value):
         missing = sorted(set(tensors) - set(self.tensors))
         differs = (
             ("checkpoint", self.checkpoint_sha256[:12], checkpoint_sha256[:12]),
-            ("preprocessing", self.input.model_dump_json(), input_spec.model_dump_json()),
+            *_differences("preprocessing", self.input, input_spec),
             ("tensors", "without " + ", ".join(missing[:3]) if missing else "", ""),
         )
         for what, got, expected in differs:
@@ -193,6 +226,49 @@ class Stats(Value):
                     expected=expected or "every quantized tensor",
                     fix="calibrate again: export with --calibration DIR",
                 )
+
+    def shifts_for(self, recipe: Recipe, arithmetic: str) -> Mapping[str, Sequence[float]]:
+        """The bias shifts of an arithmetic, by node name; none where the recipe does without.
+
+        Raises:
+            BundleError: There are none, or they were made under another recipe; the message names it.
+        """
+        if not recipe.bias_correction:
+            return {}
+        if arithmetic not in self.bias_shifts:
+            raise BundleError(
+                f"the calibration has no bias shifts for {arithmetic} arithmetic",
+                got=f"those for {', '.join(self.bias_shifts)}" if self.bias_shifts else "none",
+                expected=f"those for {arithmetic}, which the encoding of a target asks for",
+                fix=_CORRECT_AGAIN,
+            )
+        origin = ShiftOrigin.of(recipe)
+        # A file of an earlier version is trusted to lie beside its own recipe.
+        for what, got, expected in _differences("recipe", self.shift_origin or origin, origin):
+            if got != expected:
+                raise BundleError(
+                    f"the bias shifts of the calibration were made under another {what}",
+                    got=got,
+                    expected=expected,
+                    fix=f"give the recipe that they were made under with --recipe, or {_CORRECT_AGAIN}",
+                )
+        return self.bias_shifts[arithmetic]
+
+    def check_reusable(self, recipe: Recipe, arithmetics: Iterable[str]) -> None:
+        """Refuse statistics that cannot give what a recipe asks for, when there are no images to look at.
+
+        Raises:
+            BundleError: Bias shifts are missing, or were made under another recipe or one that is not known.
+        """
+        if recipe.bias_correction and self.bias_shifts and self.shift_origin is None:
+            raise BundleError(
+                "the calibration does not say under what recipe its bias shifts were made",
+                got="a file of an earlier version of edgedet",
+                expected=", ".join(ShiftOrigin.model_fields) + " beside them",
+                fix=_CORRECT_AGAIN,
+            )
+        for arithmetic in arithmetics:
+            self.shifts_for(recipe, arithmetic)
 
     @staticmethod
     def from_json(text: bytes, *, source: str) -> Stats:
@@ -210,3 +286,9 @@ class Stats(Value):
                 expected=f"calibration of schema version {SCHEMA_VERSION}",
                 fix="calibrate again: export with --calibration DIR",
             ) from exc
+
+
+def _differences(what: str, got: Value, expected: Value) -> Iterator[tuple[str, str, str]]:
+    """Every field of two values, as `(what and its name, got, expected)`."""
+    for name in type(got).model_fields:
+        yield f"{what} ({name})", str(getattr(got, name)), str(getattr(expected, name))

@@ -94,7 +94,7 @@ def test_the_average_of_tensors_that_share_a_range_is_that_of_the_widest() -> No
 
 def test_the_average_of_a_file_without_the_extremes_of_images_is_refused() -> None:
     old = TensorStats(low=-1, high=1, exponent=1, first_bin=BINS // 2, counts=(3,))
-    with pytest.raises(BundleError, match="observer average; got .+; expected .+ Fix: calibrate again"):
+    with pytest.raises(BundleError, match=r"observer average; got .+; expected .+ Fix: calibrate again"):
         choose("average", old.histogram())
 
 

@@ -68,7 +68,9 @@ def _divergences(counts: _Floats, lows: _Floats, highs: _Floats) -> _Floats:
     clipped[:, 0] += below
     clipped[:, -1] += above
     inner = _cumulated(_x_log_x(counts))
-    entropy = inner[last] - inner[first + 1] + _x_log_x(counts[first] + below) + _x_log_x(counts[last] + above)
+    entropy = (
+        inner[last] - inner[first + 1] + _x_log_x(counts[first] + below) + _x_log_x(counts[last] + above)
+    )
     with np.errstate(divide="ignore", invalid="ignore"):
         cross = np.where(clipped > 0, clipped * np.log(masses / filled), 0.0).sum(axis=1)
         divergences: _Floats = (entropy - cross) / counts.sum() + np.log(masses.sum(axis=1) / counts.sum())
