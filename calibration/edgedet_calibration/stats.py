@@ -62,15 +62,16 @@ class Histogram:
         low, high = min(lows), max(highs)
         if not all(map(math.isfinite, (*lows, *highs))):
             raise ValueError("values are not finite")
-        self.low, self.high = min(self.low, low), max(self.high, high)
+        # + 0.0 makes the two zeros one: which of them a minimum gives depends on the order.
+        self.low, self.high = min(self.low, low) + 0.0, max(self.high, high) + 0.0
         self.images += len(lows)
         self.low_sum += sum(map(_steps, lows))
         self.high_sum += sum(map(_steps, highs))
         while max(-self.low, self.high) >= 2.0**self.exponent:
             self._double()
-        span = 2.0**self.exponent
-        counted = torch.histc(values.detach().flatten().double(), bins=BINS, min=-span, max=span)
-        self.counts += counted.numpy().astype(np.int64)
+        # Not torch.histc, which adds the span before it divides: what is next to 0 would change its bin with it.
+        bins = images.double().mul_(BINS / 2.0 ** (self.exponent + 1)).floor_().add_(BINS // 2)
+        self.counts += torch.bincount(bins.flatten().long(), minlength=BINS).numpy()
 
     def merged(self, other: Histogram) -> Histogram:
         """The histogram of two tensors that share a range.

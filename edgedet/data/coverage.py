@@ -40,7 +40,7 @@ class Coverage(Value):
         found = []
         if self.images < FEW_IMAGES:
             found.append(
-                f"calibrated on {self.images} images: with fewer than {FEW_IMAGES}, ranges are chance"
+                f"calibrated on {self._images}: with fewer than {FEW_IMAGES}, ranges are left to chance"
             )
         if self.unseen:
             found.append(f"the calibration images show none of these classes: {', '.join(self.unseen)}")
@@ -50,7 +50,7 @@ class Coverage(Value):
         if self.boxes is None:
             return f"{self._images}, no labels"
         classes = ", ".join(f"{label} {count}" for label, count in self.classes.items())
-        others = f"; {self.left_out.boxes} boxes of other classes" if self.left_out.boxes else ""
+        others = f"; {self.left_out.boxes} of other classes" if self.left_out.boxes else ""
         return f"{self._images}, {self.boxes} boxes: {classes}{others}"
 
     @property

@@ -63,7 +63,7 @@ def test_statistics_of_another_checkpoint_preprocessing_or_graph_are_refused_by_
     with pytest.raises(BundleError, match="its checkpoint is not"):
         stats.check_fits("0" * 64, stats.input, names)
     other = stats.input.model_copy(update={"colour": "bgr"})
-    with pytest.raises(BundleError, match=r"its preprocessing \(colour\) is not .+; got bgr; expected rgb"):
+    with pytest.raises(BundleError, match=r"its preprocessing \(colour\) is not .+; got rgb; expected bgr"):
         stats.check_fits(stats.checkpoint_sha256, other, names)
     with pytest.raises(BundleError, match="without conv_of_another_net"):
         stats.check_fits(stats.checkpoint_sha256, stats.input, ["conv_of_another_net"])

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -11,26 +13,28 @@ from command import Command, check_refusal
 
 from edgedet.bundle import open_bundle
 from edgedet.data import open_dataset
-from edgedet.files import sha256_of
-from edgedet.models import load_checkpoint
-from edgedet.models.capture import capture
-from edgedet.spec import Provenance
 from edgedet_calibration.bias_correction import with_bias_shifts
 from edgedet_calibration.collect import collect
 from edgedet_calibration.encodings import ENCODINGS
 from edgedet_calibration.placement import place
 from edgedet_calibration.recipe import Recipe
-from edgedet_export import verify
+from edgedet_export import exporter, verify
 
 RECIPE = Recipe(images=4)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def capture_once() -> Iterator[None]:
+    """The commands of this module see one captured detector, which none of them changes."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(exporter, "_capture", cache(exporter._capture))
+        yield
 
 
 @pytest.fixture(scope="module")
 def collected(checkpoint: Path) -> dict[str, Any]:
     """What four images show the small detector, with the bias shifts of ONNX Runtime and TFLite."""
-    detector = load_checkpoint(checkpoint)
-    provenance = Provenance(checkpoint_sha256=sha256_of(checkpoint))
-    captured = capture(detector, detector.spec().model_copy(update={"provenance": provenance}))
+    captured = exporter._capture(checkpoint, None)
     images = open_dataset("builtin", split="val")
     stats = collect(captured, place(captured.graph_module), images, RECIPE)
     stats = with_bias_shifts(captured, stats, RECIPE, [ENCODINGS["onnxruntime"]], images)

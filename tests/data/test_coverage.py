@@ -33,7 +33,7 @@ def test_boxes_are_counted_by_the_names_of_the_detectors_classes() -> None:
     assert (coverage.images, coverage.boxes) == (3, 3)
     assert list(coverage.classes.items()) == [("cell", 0), ("platelet", 3)]
     assert (coverage.left_out.boxes, coverage.left_out.labels) == (1, ("dust",))
-    assert str(coverage) == "3 images, 3 boxes: cell 0, platelet 3; 1 boxes of other classes"
+    assert str(coverage) == "3 images, 3 boxes: cell 0, platelet 3; 1 of other classes"
 
 
 def test_images_without_labels_say_so_and_blame_no_class() -> None:
