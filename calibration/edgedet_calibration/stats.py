@@ -69,7 +69,7 @@ class Histogram:
         self.high_sum += sum(map(_steps, highs))
         while max(-self.low, self.high) >= 2.0**self.exponent:
             self._double()
-        # Not torch.histc, which adds the span before it divides: what is next to 0 would change its bin with it.
+        # torch.histc adds the span before it divides, and so loses the sign of what is next to 0.
         bins = images.double().mul_(BINS / 2.0 ** (self.exponent + 1)).floor_().add_(BINS // 2)
         self.counts += torch.bincount(bins.flatten().long(), minlength=BINS).numpy()
 
