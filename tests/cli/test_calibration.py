@@ -58,6 +58,30 @@ def refused(edgedet: Command, checkpoint: Path, collected: dict[str, Any], tmp_p
     return run
 
 
+def test_an_export_from_a_calibration_file_needs_no_images_and_says_what_they_showed(
+    edgedet: Command,
+    checkpoint: Path,
+    collected: dict[str, Any],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(verify, "INT8_MIN_SNR_DB", -100.0)  # fresh weights, whose noise says nothing
+    path, bundle = tmp_path / "calibration.json", tmp_path / "bundle"
+    path.write_text(json.dumps(collected))
+    command = ["export", checkpoint, "--to", "onnx", "--precision", "int8", "--calibration", path]
+    result = edgedet(*command, "--output", bundle, "--json", tmp_path / "values.json")
+    assert result.code == 0, result
+    values = json.loads((tmp_path / "values.json").read_text())
+    assert values["coverage"] == collected["coverage"]
+    counts = ", ".join(f"{label} {n}" for label, n in values["coverage"]["classes"].items())
+    boxes = values["coverage"]["boxes"]
+    assert f"calibrated on 4 images, {boxes} boxes: {counts} (from {path})\n" in result.stdout
+    assert "edgedet: calibrated on 4 images: with fewer than 16" in result.stderr
+    assert json.loads((bundle / "calibration.json").read_text()) == collected
+    assert open_bundle(bundle).artifact("ort", "int8").quantization is not None
+
+
+@pytest.mark.slow
 def test_an_export_from_a_calibration_file_is_that_from_its_images(
     edgedet: Command, checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
