@@ -167,6 +167,12 @@ DECODERS = Table(
 OBSERVERS = Table(
     "observer",
     {
+        "average": Entry(
+            "edgedet_calibration.observers.average:choose", "export", "mean of the extremes of each image"
+        ),
+        "entropy": Entry(
+            "edgedet_calibration.observers.entropy:choose", "export", "least divergence, as TensorRT's"
+        ),
         "minmax": Entry("edgedet_calibration.observers.minmax:choose", "export", "all that was seen"),
         "mse": Entry("edgedet_calibration.observers.mse:choose", "export", "least squared error"),
         "percentile": Entry("edgedet_calibration.observers.percentile:choose", "export", "without the tails"),

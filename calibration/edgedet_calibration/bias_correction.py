@@ -17,15 +17,15 @@ from torch import Tensor
 from torch.fx import GraphModule, Interpreter, Node
 
 from edgedet.data import Dataset
-from edgedet.models.capture import Captured, parameter_of
+from edgedet.models.capture import Captured
 from edgedet.preprocess import preprocess
 from edgedet.progress import Track, silent
 from edgedet_calibration.collect import calibration_images
 from edgedet_calibration.encodings import Encoding
-from edgedet_calibration.placement import WEIGHTED
-from edgedet_calibration.quantize import quantize
+from edgedet_calibration.equalization import equalized
+from edgedet_calibration.quantize import biased_convolutions, quantize
 from edgedet_calibration.recipe import Recipe
-from edgedet_calibration.stats import Stats
+from edgedet_calibration.stats import ShiftOrigin, Stats
 
 Shifts = dict[str, tuple[float, ...]]
 
@@ -55,25 +55,14 @@ def with_bias_shifts(
     every = math.ceil(min(recipe.images, len(dataset)) / _IMAGES)
     images = calibration_images(dataset, recipe.images, every)
     tensors = [torch.from_numpy(preprocess(i.image_bgr, captured.spec.input)[0]) for i in images]
-    means = channel_means(captured, _biased(captured.graph_module), tensors)
+    float_graph = equalized(captured, stats.channel_factors)
+    means = channel_means(float_graph, biased_convolutions(float_graph.graph_module), tensors)
     arithmetics = {encoding.arithmetic: encoding for encoding in encodings}
     shifts = {}
     for name, encoding in track(arithmetics.items(), "Correcting biases", len(arithmetics)):
         quantized = quantize(captured, stats, recipe.model_copy(update={"bias_correction": False}), encoding)
         shifts[name] = bias_shifts(quantized, means, tensors)
-    return stats.model_copy(update={"bias_shifts": shifts})
-
-
-def _biased(graph_module: GraphModule) -> list[str]:
-    """Convolutions with a bias."""
-    return [
-        node.name
-        for node in graph_module.graph.nodes
-        if node.target in WEIGHTED
-        and node.target is not torch.ops.aten.linear.default
-        and len(node.args) > 2
-        and parameter_of(graph_module, node.args[2]) is not None
-    ]
+    return stats.model_copy(update={"bias_shifts": shifts, "shift_origin": ShiftOrigin.of(recipe)})
 
 
 def channel_means(captured: Captured, names: Iterable[str], tensors: Sequence[Tensor]) -> dict[str, Tensor]:

@@ -9,6 +9,7 @@ import torch
 from torch.fx import Interpreter, Node
 
 from edgedet.data import Dataset, LabelledImage
+from edgedet.data.coverage import CoverageCounter
 from edgedet.errors import DataError
 from edgedet.files import sha256_of
 from edgedet.models.capture import Captured
@@ -48,6 +49,7 @@ def collect(
     histograms = {name: Histogram() for name in placement.ranges}
     observer = _Observer(captured, histograms)
     images: list[ImageEntry] = []
+    counter = CoverageCounter(dataset.labels, captured.spec.labels)
     total = min(recipe.images, len(dataset))
     for image in track(calibration_images(dataset, recipe.images), "calibrate", total):
         tensor, _ = preprocess(image.image_bgr, captured.spec.input)
@@ -55,6 +57,7 @@ def collect(
             observer.run(torch.from_numpy(tensor))
         digest = sha256_of(image.path) if image.path.is_file() else ""
         images.append(ImageEntry(image_id=image.image_id, sha256=digest))
+        counter.add(image)
     if not images:
         raise DataError(
             "cannot calibrate",
@@ -67,6 +70,7 @@ def collect(
         input=captured.spec.input,
         images=tuple(images),
         tensors={name: TensorStats.of(histogram) for name, histogram in histograms.items()},
+        coverage=counter.coverage(),
     )
 
 

@@ -8,7 +8,8 @@ in range.
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch.fx import GraphModule, Node
@@ -24,6 +25,7 @@ from torchao.quantization.pt2e.quantizer import (
 from edgedet import registry
 from edgedet.models.capture import Captured, parameter_of
 from edgedet_calibration.encodings import Encoding, QuantParams
+from edgedet_calibration.equalization import equalized
 from edgedet_calibration.lower import NOT_LOWERED, Lowered, Range, lower
 from edgedet_calibration.placement import WEIGHTED, Placement, place
 from edgedet_calibration.recipe import Recipe
@@ -39,19 +41,71 @@ _LARGEST_BIAS = 2.0**30
 SMALLEST_WEIGHT_SCALE = 2.0**-20
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Plan:
+    """What is quantized in a copy of a captured graph, and with what scales.
+
+    Attributes:
+        graph_module: The copy, with its activations lowered where the encoding wants it.
+        lowered: What is known of its tensors without having seen them.
+        placement: Its units and quantized tensors.
+        ranges: The range of every quantized tensor, by node name.
+        params: The same as integers of the encoding.
+        weight_floors: The smallest weight scale of operators with a bias, by node name.
+    """
+
+    graph_module: GraphModule
+    lowered: Lowered
+    placement: Placement
+    ranges: dict[str, Range]
+    params: dict[str, QuantParams]
+    weight_floors: dict[str, float]
+
+
 def quant_params(
     placement: Placement, stats: Stats, recipe: Recipe, encoding: Encoding, lowered: Lowered = NOT_LOWERED
 ) -> dict[str, QuantParams]:
     """Scale and zero point of every quantized tensor; those that share a range get the same."""
+    ranges = _ranges(placement, stats, recipe, lowered)
+    return {name: encoding.params(*limits) for name, limits in ranges.items()}
+
+
+def _ranges(placement: Placement, stats: Stats, recipe: Recipe, lowered: Lowered) -> dict[str, Range]:
     fixed = {placement.ranges[n]: limits for n, limits in lowered.fixed.items() if n in placement.ranges}
     sources = {lowered.source(name): group for name, group in placement.ranges.items() if group not in fixed}
     chosen = _learned(sources, stats.ranges) if stats.ranges else _observed(sources, stats, recipe)
-    params = {}
+    ranges = {}
     for name, group in placement.ranges.items():
         low, high = fixed.get(group) or chosen[group]
         factor = lowered.factor(name)
-        params[name] = encoding.params(factor * low, factor * high)
-    return params
+        ranges[name] = (factor * low, factor * high)
+    return ranges
+
+
+def plan(captured: Captured, stats: Stats, recipe: Recipe, encoding: Encoding) -> Plan:
+    """Decide what `quantize` inserts.
+
+    Raises:
+        BundleError: The statistics are of another detector.
+    """
+    graph_module = copy.deepcopy(equalized(captured, stats.channel_factors).graph_module)
+    lowered = NOT_LOWERED if encoding.fuses_epilogues else lower(graph_module, recipe.keeps_float)
+    placement = place(
+        graph_module,
+        recipe.keeps_float,
+        fuses_epilogues=encoding.fuses_epilogues,
+        constants=lowered.fixed,
+    )
+    wanted = {lowered.source(name) for name in placement.ranges if name not in lowered.fixed}
+    stats.check_fits(captured.spec.provenance.checkpoint_sha256, captured.spec.input, wanted)
+    ranges = _ranges(placement, stats, recipe, lowered)
+    params = {name: encoding.params(*limits) for name, limits in ranges.items()}
+    floors = {
+        node.name: smallest_weight_scale(bias, input_scale)
+        for node, input_scale, bias in _biased_units(graph_module, placement, params)
+        if not encoding.symmetric
+    }
+    return Plan(graph_module, lowered, placement, ranges, params, floors)
 
 
 def _observed(sources: Mapping[str, str], stats: Stats, recipe: Recipe) -> dict[str, Range]:
@@ -88,25 +142,15 @@ def quantize(
             which is what the TFLite converter reads.
 
     Raises:
-        BundleError: The statistics are of another detector.
+        BundleError: The statistics are of another detector, or lack the bias shifts that the recipe asks for.
     """
-    graph_module = copy.deepcopy(captured.graph_module)
-    lowered = NOT_LOWERED if encoding.fuses_epilogues else lower(graph_module, recipe.keeps_float)
-    placement = place(
-        graph_module,
-        recipe.keeps_float,
-        fuses_epilogues=encoding.fuses_epilogues,
-        constants=lowered.fixed,
-    )
-    wanted = {lowered.source(name) for name in placement.ranges if name not in lowered.fixed}
-    stats.check_fits(captured.spec.provenance.checkpoint_sha256, captured.spec.input, wanted)
-    params = quant_params(placement, stats, recipe, encoding, lowered)
+    planned = plan(captured, stats, recipe, encoding)
+    graph_module = planned.graph_module
     if recipe.bias_correction:
-        _shift_biases(graph_module, stats.bias_shifts.get(encoding.arithmetic, {}))
-    smallest = {}
+        _shift_biases(graph_module, stats.shifts_for(recipe, encoding.arithmetic))
     if not encoding.symmetric:  # TensorRT adds biases in float
-        smallest = _round_biases(graph_module, placement, params, recipe)
-    quantizer = PlacementQuantizer(placement, params, recipe, encoding, smallest)
+        _round_biases(planned, recipe)
+    quantizer = PlacementQuantizer(planned, recipe, encoding)
     prepared = prepare_pt2e(graph_module, quantizer)
     with torch.no_grad():
         prepared(*captured.example_inputs)  # weight observers look at weights when the graph runs
@@ -114,34 +158,36 @@ def quantize(
     return converted
 
 
+def biased_convolutions(graph_module: GraphModule) -> dict[str, torch.Tensor]:
+    """The biases of convolutions, by node name."""
+    biases = {
+        node.name: parameter_of(graph_module, node.args[2])
+        for node in graph_module.graph.nodes
+        if node.target in WEIGHTED and node.target is not torch.ops.aten.linear.default and len(node.args) > 2
+    }
+    return {name: bias for name, bias in biases.items() if bias is not None}
+
+
+def weight_scales(weight: torch.Tensor, recipe: Recipe, floor: float | None) -> torch.Tensor:
+    """Scales of a weight, float64: `[channels]`, or `[1]` where the tensor has one; `floor` from the plan."""
+    largest = weight.detach().abs().flatten(1).amax(1)
+    if recipe.weights == "per_tensor":
+        largest = largest.amax().reshape(1)
+    return (largest.double() / WEIGHT_LIMIT).clamp_min(floor or SMALLEST_WEIGHT_SCALE)
+
+
 class PlacementQuantizer(Quantizer):  # type: ignore[misc]  # torchao is untyped
-    """Writes a placement and its fixed scales as PT2E annotations.
+    """Writes a plan as PT2E annotations."""
 
-    Args:
-        placement: What is quantized.
-        params: Of every tensor of the placement.
-        recipe: How weights are quantized.
-        encoding: How activations are written.
-        smallest: The smallest weight scale of layers that have one of their own, by node name.
-    """
-
-    def __init__(
-        self,
-        placement: Placement,
-        params: dict[str, QuantParams],
-        recipe: Recipe,
-        encoding: Encoding,
-        smallest: Mapping[str, float],
-    ) -> None:
+    def __init__(self, planned: Plan, recipe: Recipe, encoding: Encoding) -> None:
         super().__init__()
-        self._placement = placement
-        self._specs = {name: _activation_spec(p, encoding) for name, p in params.items()}
-        self._recipe, self._smallest = recipe, smallest
+        self._planned, self._recipe = planned, recipe
+        self._specs = {name: _activation_spec(p, encoding) for name, p in planned.params.items()}
 
     def annotate(self, model: GraphModule) -> GraphModule:
         """Annotate every unit of the placement."""
         nodes = {node.name: node for node in model.graph.nodes}
-        for unit in self._placement.units:
+        for unit in self._planned.placement.units:
             for name in unit.nodes:
                 node = nodes[name]
                 read = [source for source in node.all_input_nodes if source.name in unit.inputs]
@@ -149,9 +195,7 @@ class PlacementQuantizer(Quantizer):  # type: ignore[misc]  # torchao is untyped
                 if node.target in WEIGHTED:
                     weight = node.args[1]
                     assert isinstance(weight, Node)
-                    inputs[weight] = _weight_spec(
-                        self._recipe, self._smallest.get(name, SMALLEST_WEIGHT_SCALE)
-                    )
+                    inputs[weight] = _weight_spec(self._recipe, self._planned.weight_floors.get(name))
                 output = self._specs[name] if name == unit.output else None
                 node.meta[_ANNOTATION] = QuantizationAnnotation(
                     input_qspec_map=inputs, output_qspec=output, _annotated=True
@@ -163,44 +207,44 @@ class PlacementQuantizer(Quantizer):  # type: ignore[misc]  # torchao is untyped
 
 
 def _shift_biases(graph_module: GraphModule, shifts: Mapping[str, Sequence[float]]) -> None:
-    for node in graph_module.graph.nodes:
-        if node.name in shifts:
-            bias = parameter_of(graph_module, node.args[2])
-            assert bias is not None
-            with torch.no_grad():
-                bias.add_(torch.tensor(shifts[node.name]))
+    for name, bias in biased_convolutions(graph_module).items():
+        if len(shifts.get(name, ())) != len(bias):
+            raise BundleError(
+                f"the bias shifts of the calibration do not fit {name}",
+                got=f"{len(shifts[name])} of them" if name in shifts else "none",
+                expected=f"{len(bias)}, one for each channel",
+                fix="calibrate again: export with --calibration DIR",
+            )
+        with torch.no_grad():
+            bias.add_(torch.tensor(shifts[name]))
 
 
-def _round_biases(
-    graph_module: GraphModule, placement: Placement, params: dict[str, QuantParams], recipe: Recipe
-) -> dict[str, float]:
+def _round_biases(planned: Plan, recipe: Recipe) -> None:
     """Put biases on the grid of the integer kernels' sums, input scale x weight scale.
 
     The kernels add them as int32. A bias off the grid would leave the float reference a fraction of a step
     away from every kernel, and the rounding of the next layers turns that into whole steps.
-
-    Returns:
-        The smallest weight scale of every layer, by node name.
     """
-    nodes = {node.name: node for node in graph_module.graph.nodes}
-    smallest = {}
-    for unit in placement.units:
-        node = nodes[unit.nodes[0]]
-        if unit.kind != "weighted":
-            continue
+    graph_module = planned.graph_module
+    for node, input_scale, bias in _biased_units(graph_module, planned.placement, planned.params):
         weight = parameter_of(graph_module, node.args[1])
-        bias = parameter_of(graph_module, node.args[2]) if len(node.args) > 2 else None
         assert weight is not None
-        if bias is None:
-            continue
-        input_scale = params[unit.inputs[0]].scale
-        smallest[node.name] = smallest_weight_scale(bias, input_scale)
-        rows = weight.detach().abs().flatten(1).amax(1)
-        largest = rows if recipe.weights == "per_channel" else rows.amax().expand_as(rows)
-        step = input_scale * (largest.double() / WEIGHT_LIMIT).clamp_min(smallest[node.name])
+        step = input_scale * weight_scales(weight, recipe, planned.weight_floors[node.name])
         with torch.no_grad():
             bias.copy_((bias.double() / step).round() * step)
-    return smallest
+
+
+def _biased_units(
+    graph_module: GraphModule, placement: Placement, params: Mapping[str, QuantParams]
+) -> Iterator[tuple[Node, float, torch.Tensor]]:
+    """Quantized operators with a bias: the node, the scale of its input, the bias."""
+    nodes = {node.name: node for node in graph_module.graph.nodes}
+    for unit in placement.units:
+        node = nodes[unit.nodes[0]]
+        if unit.kind == "weighted" and len(node.args) > 2:
+            bias = parameter_of(graph_module, node.args[2])
+            if bias is not None:
+                yield node, params[unit.inputs[0]].scale, bias
 
 
 def smallest_weight_scale(bias: torch.Tensor, input_scale: float) -> float:
@@ -222,12 +266,12 @@ def _activation_spec(params: QuantParams, encoding: Encoding) -> FixedQParamsQua
     )
 
 
-def _weight_spec(recipe: Recipe, smallest_scale: float) -> QuantizationSpec:
+def _weight_spec(recipe: Recipe, floor: float | None) -> QuantizationSpec:
     per_channel = recipe.weights == "per_channel"
     observer = PerChannelMinMaxObserver if per_channel else MinMaxObserver
     return QuantizationSpec(
         dtype=torch.int8,
-        observer_or_fake_quant_ctr=observer.with_args(eps=smallest_scale),
+        observer_or_fake_quant_ctr=observer.with_args(eps=floor or SMALLEST_WEIGHT_SCALE),
         quant_min=-WEIGHT_LIMIT,
         quant_max=WEIGHT_LIMIT,
         qscheme=torch.per_channel_symmetric if per_channel else torch.per_tensor_symmetric,

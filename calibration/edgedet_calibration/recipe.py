@@ -24,6 +24,7 @@ class Recipe(Value):
         percentile: Share of values, in percent, that the percentile observer keeps inside the range.
         images: Calibration images, taken evenly from the data set.
         weights: Scales of weights: one for each output channel, or one for the tensor.
+        equalization: Whether channels that share a scale are brought to similar ranges first.
         bias_correction: Whether biases take out the shift that quantization gives the mean of a channel.
         float_layers: Shell patterns of node names that stay float.
     """
@@ -32,12 +33,15 @@ class Recipe(Value):
     percentile: Annotated[float, Field(gt=50, le=100)] = 99.99
     images: Annotated[int, Field(gt=0)] = 96
     weights: Literal["per_channel", "per_tensor"] = "per_channel"
+    equalization: bool = True
     bias_correction: bool = True
     float_layers: tuple[str, ...] = ()
 
     def learned(self) -> Recipe:
         """This recipe for weights that were trained together with their ranges, and need no correction."""
-        return self.model_copy(update={"observer": "learned", "bias_correction": False})
+        return self.model_copy(
+            update={"observer": "learned", "equalization": False, "bias_correction": False}
+        )
 
     def keeps_float(self, node_name: str) -> bool:
         """Whether a node is to stay float."""
@@ -65,7 +69,8 @@ class Recipe(Value):
         return (
             f"observer = {json.dumps(self.observer)}\npercentile = {self.percentile}\n"
             f"images = {self.images}\n"
-            f'weights = "{self.weights}"\nbias_correction = {json.dumps(self.bias_correction)}\n'
+            f'weights = "{self.weights}"\nequalization = {json.dumps(self.equalization)}\n'
+            f"bias_correction = {json.dumps(self.bias_correction)}\n"
             f"float_layers = [{patterns}]\n"
         )
 

@@ -15,8 +15,9 @@ from edgedet.files import sha256_of
 from edgedet.models.capture import capture
 from edgedet.models.checkpoint import load_checkpoint
 from edgedet.spec import DetectorSpec, QuantizationSpec, TensorSpec
-from edgedet_calibration.encodings import ENCODINGS
-from edgedet_calibration.quantize import quantize
+from edgedet_calibration.encodings import ENCODINGS, Encoding
+from edgedet_calibration.quantization_table import QuantizationTable, quantization_table
+from edgedet_calibration.quantize import plan, quantize
 from edgedet_calibration.recipe import Recipe
 from edgedet_calibration.stats import Stats
 
@@ -46,6 +47,20 @@ class References:
         Raises:
             BundleError: Its encoding is not known, or it was not made with this calibration and recipe.
         """
+        graph_module = quantize(self._captured, self._stats, self._recipe, self._encoding_of(artifact))
+        return Reference(self._bundle.spec_of(artifact), graph_module)
+
+    def table(self, artifact: Artifact) -> QuantizationTable:
+        """Ranges, scales and zero points of one artifact.
+
+        Raises:
+            BundleError: As `open`.
+        """
+        encoding = self._encoding_of(artifact)
+        planned = plan(self._captured, self._stats, self._recipe, encoding)
+        return quantization_table(planned, self._stats, self._recipe, encoding)
+
+    def _encoding_of(self, artifact: Artifact) -> Encoding:
         quantization = artifact.quantization
         if quantization is None or quantization.encoding not in ENCODINGS:
             raise BundleError(
@@ -55,9 +70,7 @@ class References:
                 fix="export again with this version of edgedet",
             )
         _check_same(quantization, self._stats_sha256, self._recipe)
-        encoding = ENCODINGS[quantization.encoding]
-        graph_module = quantize(self._captured, self._stats, self._recipe, encoding)
-        return Reference(self._bundle.spec_of(artifact), graph_module)
+        return ENCODINGS[quantization.encoding]
 
 
 class Reference:

@@ -2,14 +2,16 @@
 
 A histogram spans [-2^k, 2^k) in bins whose width is a power of two. A value outside doubles the span and
 merges bins in pairs, which is exact, so the result depends neither on the order of the images nor on how they
-were batched, and takes the same memory for ten images as for a million.
+were batched, and takes the same memory for ten images as for a million. The extremes of the images are summed
+as integers for the same reason.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from fractions import Fraction
 from typing import Literal
 
 import numpy as np
@@ -17,11 +19,18 @@ import torch
 from numpy.typing import NDArray
 from pydantic import Field, ValidationError
 
+from edgedet.data.coverage import Coverage
 from edgedet.errors import BundleError
 from edgedet.spec import SCHEMA_VERSION, InputSpec, Value, first_problem
+from edgedet_calibration.recipe import Recipe
 
 BINS = 4096
 _SMALLEST_EXPONENT = -20
+_CORRECT_AGAIN = (
+    "calibrate again with images: export with --calibration DIR, or set bias_correction = false in the recipe"
+)
+# Every float32 is a whole number of 2^-149, the smallest of them.
+_STEP_EXPONENT = -149
 
 
 @dataclass(slots=True, eq=False)
@@ -33,33 +42,61 @@ class Histogram:
         high: Largest value seen.
         exponent: The bins span [-2^exponent, 2^exponent).
         counts: int64 `[BINS]`.
+        images: How many images they are of; 0 where a file of an earlier version does not say.
+        low_sum: Sum of the smallest values of the images, in steps of 2^-149.
+        high_sum: Sum of their largest values, in the same steps.
     """
 
     low: float = math.inf
     high: float = -math.inf
     exponent: int = _SMALLEST_EXPONENT
     counts: NDArray[np.int64] = field(default_factory=lambda: np.zeros(BINS, np.int64))
+    images: int = 0
+    low_sum: int = 0
+    high_sum: int = 0
 
     def add(self, values: torch.Tensor) -> None:
-        """Count the values of a float32 tensor, which must be finite."""
-        low, high = (float(x) for x in torch.aminmax(values))
-        if not (math.isfinite(low) and math.isfinite(high)):
+        """Count the values of a float32 tensor `[n, ...]` of n images, which must be finite."""
+        images = values.detach().reshape(len(values), -1)
+        lows, highs = images.amin(1).tolist(), images.amax(1).tolist()
+        low, high = min(lows), max(highs)
+        if not all(map(math.isfinite, (*lows, *highs))):
             raise ValueError("values are not finite")
-        self.low, self.high = min(self.low, low), max(self.high, high)
+        # + 0.0 makes the two zeros one: which of them a minimum gives depends on the order.
+        self.low, self.high = min(self.low, low) + 0.0, max(self.high, high) + 0.0
+        self.images += len(lows)
+        self.low_sum += sum(map(_steps, lows))
+        self.high_sum += sum(map(_steps, highs))
         while max(-self.low, self.high) >= 2.0**self.exponent:
             self._double()
-        span = 2.0**self.exponent
-        counted = torch.histc(values.detach().flatten().double(), bins=BINS, min=-span, max=span)
-        self.counts += counted.numpy().astype(np.int64)
+        # torch.histc adds the span before it divides, and so loses the sign of what is next to 0.
+        bins = images.double().mul_(BINS / 2.0 ** (self.exponent + 1)).floor_().add_(BINS // 2)
+        self.counts += torch.bincount(bins.flatten().long(), minlength=BINS).numpy()
 
     def merged(self, other: Histogram) -> Histogram:
-        """The histogram of both sets of values."""
+        """The histogram of two tensors that share a range.
+
+        The mean of its images' extremes is the wider one of both tensors: a mean over the tensors would cut
+        the wider tensor off.
+        """
         wide, narrow = (self, other) if self.exponent >= other.exponent else (other, self)
         copy = Histogram(narrow.low, narrow.high, narrow.exponent, narrow.counts.copy())
         while copy.exponent < wide.exponent:
             copy._double()
-        low, high = min(self.low, other.low), max(self.high, other.high)
-        return Histogram(low, high, wide.exponent, wide.counts + copy.counts)
+        return Histogram(
+            min(self.low, other.low),
+            max(self.high, other.high),
+            wide.exponent,
+            wide.counts + copy.counts,
+            self.images * other.images,
+            min(self.low_sum * other.images, other.low_sum * self.images),
+            max(self.high_sum * other.images, other.high_sum * self.images),
+        )
+
+    def mean_extremes(self) -> tuple[float, float]:
+        """Means over the images of the smallest and of the largest value; needs `images` above 0."""
+        scale = Fraction(2) ** _STEP_EXPONENT / self.images
+        return float(self.low_sum * scale), float(self.high_sum * scale)
 
     def centres(self) -> NDArray[np.float64]:
         """Middles of the bins, `[BINS]`."""
@@ -74,6 +111,11 @@ class Histogram:
         self.exponent += 1
 
 
+def _steps(value: float) -> int:
+    """A float32 in steps of 2^-149."""
+    return int(math.ldexp(value, -_STEP_EXPONENT))
+
+
 class TensorStats(Value):
     """A histogram on disk; empty bins at both ends are left out."""
 
@@ -82,6 +124,9 @@ class TensorStats(Value):
     exponent: int
     first_bin: int = Field(ge=0, lt=BINS)
     counts: tuple[int, ...] = Field(max_length=BINS)
+    images: int = Field(default=0, ge=0)
+    low_sum: int = 0
+    high_sum: int = 0
 
     @staticmethod
     def of(histogram: Histogram) -> TensorStats:
@@ -95,13 +140,16 @@ class TensorStats(Value):
             exponent=histogram.exponent,
             first_bin=first,
             counts=counts,
+            images=histogram.images,
+            low_sum=histogram.low_sum,
+            high_sum=histogram.high_sum,
         )
 
     def histogram(self) -> Histogram:
         """The histogram that was stored."""
         counts = np.zeros(BINS, np.int64)
         counts[self.first_bin : self.first_bin + len(self.counts)] = self.counts
-        return Histogram(self.low, self.high, self.exponent, counts)
+        return Histogram(self.low, self.high, self.exponent, counts, self.images, self.low_sum, self.high_sum)
 
 
 class ImageEntry(Value):
@@ -109,6 +157,32 @@ class ImageEntry(Value):
 
     image_id: str
     sha256: str
+
+
+class ShiftOrigin(Value):
+    """What of a recipe decided the bias shifts: whatever decides the integers that they correct.
+
+    Attributes:
+        observer: As in `Recipe`.
+        percentile: As in `Recipe`; None where the observer does not read it.
+        weights: As in `Recipe`.
+        float_layers: As in `Recipe`.
+    """
+
+    observer: str
+    percentile: float | None
+    weights: str
+    float_layers: tuple[str, ...]
+
+    @staticmethod
+    def of(recipe: Recipe) -> ShiftOrigin:
+        """That of shifts that are made under a recipe."""
+        return ShiftOrigin(
+            observer=recipe.observer,
+            percentile=recipe.percentile if recipe.observer == "percentile" else None,
+            weights=recipe.weights,
+            float_layers=recipe.float_layers,
+        )
 
 
 class Stats(Value):
@@ -119,8 +193,12 @@ class Stats(Value):
         input: How images became tensors.
         images: Those that were seen.
         tensors: Extremes and histograms by node name.
+        channel_factors: What channel equalization divides channels by, by node name: all else is of the
+            equalized graph.
         ranges: Those that quantization-aware training learned, by node name: nothing was collected then.
         bias_shifts: What `bias_correction` adds to biases, by `Encoding.arithmetic` and node name.
+        shift_origin: What of the recipe decided them; None in files of earlier versions.
+        coverage: What the images show; None in files of earlier versions.
     """
 
     schema_version: Literal[1] = 1
@@ -128,8 +206,11 @@ class Stats(Value):
     input: InputSpec
     images: tuple[ImageEntry, ...]
     tensors: dict[str, TensorStats]
+    channel_factors: dict[str, tuple[float, ...]] = Field(default_factory=dict)
     ranges: dict[str, tuple[float, float]] = Field(default_factory=dict)
     bias_shifts: dict[str, dict[str, tuple[float, ...]]] = Field(default_factory=dict)
+    shift_origin: ShiftOrigin | None = None
+    coverage: Coverage | None = None
 
     def check_fits(self, checkpoint_sha256: str, input_spec: InputSpec, tensors: Iterable[str]) -> None:
         """Refuse statistics of another checkpoint, preprocessing or graph.
@@ -140,7 +221,7 @@ class Stats(Value):
         missing = sorted(set(tensors) - set(self.tensors) - set(self.ranges))
         differs = (
             ("checkpoint", self.checkpoint_sha256[:12], checkpoint_sha256[:12]),
-            ("preprocessing", self.input.model_dump_json(), input_spec.model_dump_json()),
+            *_differences("preprocessing", self.input, input_spec),
             ("tensors", "without " + ", ".join(missing[:3]) if missing else "", ""),
         )
         for what, got, expected in differs:
@@ -151,6 +232,49 @@ class Stats(Value):
                     expected=expected or "every quantized tensor",
                     fix="calibrate again: export with --calibration DIR",
                 )
+
+    def shifts_for(self, recipe: Recipe, arithmetic: str) -> Mapping[str, Sequence[float]]:
+        """The bias shifts of an arithmetic, by node name; none where the recipe does without.
+
+        Raises:
+            BundleError: There are none, or they were made under another recipe; the message names it.
+        """
+        if not recipe.bias_correction:
+            return {}
+        if arithmetic not in self.bias_shifts:
+            raise BundleError(
+                f"the calibration has no bias shifts for {arithmetic} arithmetic",
+                got=f"those for {', '.join(self.bias_shifts)}" if self.bias_shifts else "none",
+                expected=f"those for {arithmetic}, which the encoding of a target asks for",
+                fix=_CORRECT_AGAIN,
+            )
+        origin = ShiftOrigin.of(recipe)
+        # A file of an earlier version is trusted to lie beside its own recipe.
+        for what, got, expected in _differences("recipe", self.shift_origin or origin, origin):
+            if got != expected:
+                raise BundleError(
+                    f"the bias shifts of the calibration were made under another {what}",
+                    got=got,
+                    expected=expected,
+                    fix=f"give the recipe that they were made under with --recipe, or {_CORRECT_AGAIN}",
+                )
+        return self.bias_shifts[arithmetic]
+
+    def check_reusable(self, recipe: Recipe, arithmetics: Iterable[str]) -> None:
+        """Refuse statistics that cannot give what a recipe asks for, when there are no images to look at.
+
+        Raises:
+            BundleError: Bias shifts are missing, or were made under another recipe or one that is not known.
+        """
+        if recipe.bias_correction and self.bias_shifts and self.shift_origin is None:
+            raise BundleError(
+                "the calibration does not say under what recipe its bias shifts were made",
+                got="a file of an earlier version of edgedet",
+                expected=", ".join(ShiftOrigin.model_fields) + " beside them",
+                fix=_CORRECT_AGAIN,
+            )
+        for arithmetic in arithmetics:
+            self.shifts_for(recipe, arithmetic)
 
     @staticmethod
     def learned(
@@ -177,3 +301,9 @@ class Stats(Value):
                 expected=f"calibration of schema version {SCHEMA_VERSION}",
                 fix="calibrate again: export with --calibration DIR",
             ) from exc
+
+
+def _differences(what: str, got: Value, expected: Value) -> Iterator[tuple[str, str, str]]:
+    """Every field of two values, as `(what and its name, got, expected)`."""
+    for name in type(got).model_fields:
+        yield f"{what} ({name})", str(getattr(got, name)), str(getattr(expected, name))

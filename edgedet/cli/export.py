@@ -17,10 +17,15 @@ from edgedet.cli.options import SplitOption, precisions_from, targets_from
 from edgedet.cli.output import JsonOption, Output, megabytes, notice, open_output
 from edgedet.cli.progress import Bars
 from edgedet.data import open_dataset
+from edgedet.errors import UsageError
 
 if TYPE_CHECKING:
     from edgedet_calibration.recipe import Recipe
+    from edgedet_calibration.stats import Stats
     from edgedet_export.exporter import ExportReport
+
+# The checkpoint is named at the head of a calibration.
+_HEAD = 4096
 
 
 def run(
@@ -37,7 +42,11 @@ def run(
     ] = ("onnx,openvino,tflite"),
     precision: Annotated[str, typer.Option(help="fp32, int8, separated by commas.")] = "fp32",
     calibration: Annotated[
-        str | None, typer.Option(metavar="DIR", help="Images that int8 is calibrated on, as for --data.")
+        str | None,
+        typer.Option(
+            metavar="DIR|FILE",
+            help="Images that int8 is calibrated on, as for --data, or the calibration.json of a bundle.",
+        ),
     ] = None,
     split: SplitOption = None,
     recipe: Annotated[Path | None, typer.Option(metavar="TOML", help="How int8 is quantized.")] = None,
@@ -61,13 +70,15 @@ def run(
         from edgedet_export.exporter import ExportRequest, export_bundle
 
     with open_output(json) as output, Bars() as bars:
+        reused = calibration is not None and _is_calibration(Path(calibration))
         report = export_bundle(
             ExportRequest(
                 checkpoint=checkpoint,
                 output=output_path,
                 targets=targets,
                 precisions=precisions,
-                calibration=None if calibration is None else open_dataset(calibration, split),
+                calibration=None if calibration is None or reused else open_dataset(calibration, split),
+                stats=_load_stats(Path(calibration), split) if calibration is not None and reused else None,
                 recipe=None if recipe is None else _load_recipe(recipe),
                 overwrite=overwrite,
                 config=None if config is None else read_detector_config(config),
@@ -76,9 +87,12 @@ def run(
         )
         show(report, output)
         if report.calibration_images:
-            output.line(f"\ncalibrated on {report.calibration_images} images")
+            seen = report.coverage or f"{report.calibration_images} images"
+            output.line(f"\ncalibrated on {seen}{f' (from {calibration})' if reused else ''}")
         output.line(f"wrote {report.bundle}")
         output.json(report.model_dump(mode="json"))
+    for warning in report.warnings:
+        notice(f"edgedet: {warning}")
     if any(row.status == "not built" for row in report.rows):
         notice("edgedet: not everything could be made here; the table says what is missing and how to get it")
         raise typer.Exit(3)
@@ -88,6 +102,27 @@ def _load_recipe(path: Path) -> Recipe:
     from edgedet_calibration.recipe import Recipe
 
     return Recipe.load(path)
+
+
+def _is_calibration(path: Path) -> bool:
+    """Whether this is what an earlier export calibrated, and not the json of a data set."""
+    if not path.is_file():
+        return False
+    with path.open("rb") as file:
+        return b'"checkpoint_sha256"' in file.read(_HEAD)
+
+
+def _load_stats(path: Path, split: str | None) -> Stats:
+    from edgedet_calibration.stats import Stats
+
+    if split is not None:
+        raise UsageError(
+            f"{path} has no splits",
+            got=f"--split {split} beside a calibration",
+            expected="--split beside a data set only",
+            fix="leave --split out",
+        )
+    return Stats.from_json(path.read_bytes(), source=str(path))
 
 
 def show(report: ExportReport, output: Output) -> None:

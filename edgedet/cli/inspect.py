@@ -4,27 +4,41 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+import typer
 
 from edgedet.bundle import MANIFEST, Artifact, Bundle, FileEntry, Manifest, open_bundle
-from edgedet.cli.options import ModelArgument
+from edgedet.cli.options import ModelArgument, RuntimesOption, runtimes_from
 from edgedet.cli.output import JsonOption, Output, open_output
+from edgedet.cli.quantization import check_wanted, int8_artifacts, show_quantization
 from edgedet.errors import BundleError
 from edgedet.files import inside
 from edgedet.pipeline import load
 from edgedet.spec import DetectorSpec
 
 
-def run(model: ModelArgument, json: JsonOption = None) -> None:
+def run(
+    model: ModelArgument,
+    quantization: Annotated[
+        bool,
+        typer.Option("--quantization", help="Also every quantized tensor of the int8 artifacts of a bundle."),
+    ] = False,
+    runtimes: RuntimesOption = None,
+    json: JsonOption = None,
+) -> None:
     """Show what a bundle or a file holds.
 
-    Every file of a bundle is checked against its sha256.
+    Every file of a bundle is checked against its sha256. --runtimes chooses whose quantization is shown.
     """
+    chosen = runtimes_from(runtimes)
+    check_wanted(model, quantization=quantization, chosen=chosen)
     with open_output(json) as output:
         if model.is_file() and model.name != MANIFEST:
             _inspect_file(model, output)
         else:
-            _inspect_bundle(open_bundle(model.parent if model.name == MANIFEST else model), output)
+            bundle = open_bundle(model.parent if model.name == MANIFEST else model)
+            _inspect_bundle(bundle, output, int8_artifacts(bundle, chosen) if quantization else None)
 
 
 def _inspect_file(path: Path, output: Output) -> None:
@@ -35,7 +49,7 @@ def _inspect_file(path: Path, output: Output) -> None:
     output.json({"path": str(path), "runtime": runtime, "spec": spec.model_dump(mode="json")})
 
 
-def _inspect_bundle(bundle: Bundle, output: Output) -> None:
+def _inspect_bundle(bundle: Bundle, output: Output, quantized: Sequence[Artifact] | None) -> None:
     manifest = bundle.manifest
     damage = {entry: _damage(bundle, entry) for entry in _entries(manifest)}
     output.line(f"{bundle.root}: {len(manifest.artifacts)} artifacts")
@@ -73,8 +87,10 @@ def _inspect_bundle(bundle: Bundle, output: Output) -> None:
         shown["whole"] = _is_whole(artifact.files, damage)
     for entry, shown in zip(manifest.files, values["files"], strict=True):
         shown["whole"] = damage[entry] is None
-    output.json({"path": str(bundle.root), **values})
     faults = {entry: error for entry, error in damage.items() if error is not None}
+    if quantized is not None and not faults:
+        values["quantization"] = show_quantization(bundle, quantized, output)
+    output.json({"path": str(bundle.root), **values})
     if faults:
         raise _all_of(bundle, faults)
 

@@ -17,6 +17,7 @@ from edgedet import registry
 from edgedet.boxes import Floats
 from edgedet.bundle import MANIFEST, Artifact, FileEntry, Manifest
 from edgedet.data import Dataset, open_dataset
+from edgedet.data.coverage import Coverage
 from edgedet.errors import CheckpointError, MissingError, UsageError
 from edgedet.files import sha256_of, staged_directory, write_atomically
 from edgedet.models.capture import Captured, capture
@@ -59,6 +60,7 @@ class ExportRequest:
         targets: Names of `edgedet.registry.TARGETS`.
         precisions: "fp32", "int8".
         calibration: Images for INT8; a checkpoint of quantization-aware training needs none.
+        stats: What was collected for INT8 before, instead of images.
         recipe: How to quantize; the default one if not given.
         overwrite: Replace a bundle that is there.
         config: The detector, for a file of weights that does not describe it.
@@ -72,6 +74,7 @@ class ExportRequest:
     recipe: Recipe | None = None
     overwrite: bool = False
     config: DetectorConfig | None = None
+    stats: Stats | None = None
 
 
 class ExportRow(Value):
@@ -92,11 +95,13 @@ class ExportRow(Value):
 
 
 class ExportReport(Value):
-    """What an export wrote."""
+    """What an export wrote, what INT8 was calibrated on, and why that may not have been enough."""
 
     bundle: str
     calibration_images: int
     rows: tuple[ExportRow, ...]
+    coverage: Coverage | None = None
+    warnings: tuple[str, ...] = ()
 
 
 def export_bundle(request: ExportRequest, track: Track = silent) -> ExportReport:
@@ -120,10 +125,20 @@ def export_bundle(request: ExportRequest, track: Track = silent) -> ExportReport
                 export.write(name, targets[name], precision)
         manifest = export.manifest()
         write_atomically(folder / MANIFEST, manifest.model_dump_json(indent=1))
+    return _report(request, export)
+
+
+def _report(request: ExportRequest, export: _Export) -> ExportReport:
+    stats, rows = export.stats, tuple(export.rows)
+    if stats is None:
+        return ExportReport(bundle=str(request.output), calibration_images=0, rows=rows)
+    images = len(stats.images)
     return ExportReport(
         bundle=str(request.output),
-        calibration_images=len(export.stats.images) if export.stats else 0,
-        rows=tuple(export.rows),
+        calibration_images=images,
+        rows=rows,
+        coverage=stats.coverage,
+        warnings=(stats.coverage or Coverage(images=images)).warnings,
     )
 
 
@@ -144,13 +159,20 @@ def _check_request(request: ExportRequest, targets: dict[str, Target]) -> None:
                     expected=", ".join(target.precisions),
                     fix="choose one of those with --precision",
                 )
-    has_ranges = bool(read_ranges(request.checkpoint))
+    if request.calibration is not None and request.stats is not None:
+        raise UsageError(
+            "INT8 is calibrated once",
+            got="images and statistics that were collected before",
+            expected="one of them",
+            fix="leave one of them out",
+        )
+    has_ranges = request.stats is not None or bool(read_ranges(request.checkpoint))
     if "int8" in request.precisions and request.calibration is None and not has_ranges:
         raise UsageError(
             "INT8 needs images to calibrate on",
             got="no calibration images",
             expected="some dozens of images like those the detector will see; they need no labels",
-            fix="--calibration DIR, or --calibration builtin",
+            fix="--calibration DIR, --calibration builtin, or the calibration.json of an earlier bundle",
         )
 
 
@@ -231,33 +253,49 @@ class _Export:
         return artifact
 
     def _calibrate(self, track: Track) -> None:
-        from edgedet_calibration.bias_correction import with_bias_shifts
-        from edgedet_calibration.collect import collect
-        from edgedet_calibration.encodings import ENCODINGS
-        from edgedet_calibration.placement import place
         from edgedet_calibration.recipe import Recipe
-        from edgedet_calibration.stats import Stats
 
         self.recipe = self.request.recipe or Recipe()
         registry.OBSERVERS.load(self.recipe.observer)
         self.recipe.check_names(node.name for node in self.captured.graph_module.graph.nodes)
-        images = self.request.calibration
-        if ranges := read_ranges(self.request.checkpoint):
-            self.recipe = self.recipe.learned()
-            spec = self.captured.spec
-            self.stats = Stats.learned(spec.provenance.checkpoint_sha256, spec.input, ranges)
-        else:
-            assert images is not None
-            placement = place(self.captured.graph_module, self.recipe.keeps_float)
-            self.stats = collect(self.captured, placement, images, self.recipe, track)
-            if self.recipe.bias_correction:
-                encodings = [ENCODINGS[target.encoding] for target in self._targets]
-                self.stats = with_bias_shifts(
-                    self.captured, self.stats, self.recipe, encodings, images, track
-                )
+        self.stats = self._collect(track) if self.request.stats is None else self._reuse(self.request.stats)
         write_atomically(self.folder / CALIBRATION, self.stats.model_dump_json())
         write_atomically(self.folder / RECIPE, self.recipe.to_toml())
         self._calibration_sha256 = sha256_of(self.folder / CALIBRATION)
+
+    def _collect(self, track: Track) -> Stats:
+        from edgedet_calibration.bias_correction import with_bias_shifts
+        from edgedet_calibration.collect import collect
+        from edgedet_calibration.encodings import ENCODINGS
+        from edgedet_calibration.equalization import equalized, measured_factors
+        from edgedet_calibration.placement import place
+        from edgedet_calibration.stats import Stats
+
+        captured, recipe = self.captured, self.recipe
+        if ranges := read_ranges(self.request.checkpoint):
+            self.recipe = recipe.learned()
+            spec = captured.spec
+            return Stats.learned(spec.provenance.checkpoint_sha256, spec.input, ranges)
+        images = self.request.calibration
+        assert images is not None
+        placement = place(captured.graph_module, recipe.keeps_float)
+        factors = measured_factors(captured, images, recipe, track) if recipe.equalization else {}
+        stats = collect(equalized(captured, factors), placement, images, recipe, track)
+        stats = stats.model_copy(update={"channel_factors": factors})
+        if not recipe.bias_correction:
+            return stats
+        encodings = [ENCODINGS[target.encoding] for target in self._targets]
+        return with_bias_shifts(captured, stats, recipe, encodings, images, track)
+
+    def _reuse(self, stats: Stats) -> Stats:
+        """Refuse what does not fit before anything is converted."""
+        from edgedet_calibration.encodings import ENCODINGS
+        from edgedet_calibration.placement import place
+
+        spec, placement = self.captured.spec, place(self.captured.graph_module, self.recipe.keeps_float)
+        stats.check_fits(spec.provenance.checkpoint_sha256, spec.input, placement.ranges)
+        stats.check_reusable(self.recipe, [ENCODINGS[target.encoding].arithmetic for target in self._targets])
+        return stats
 
     def _source(self, target: Target, precision: Precision) -> Source:
         return self._float if precision == "fp32" else self._quantized(target.encoding, target.fold_weights)

@@ -29,7 +29,7 @@ def placement(captured: Captured) -> Placement:
 
 @pytest.fixture(scope="session")
 def recipe() -> Recipe:
-    return Recipe(images=6)
+    return Recipe(images=6, bias_correction=False)
 
 
 @pytest.fixture(scope="session")

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from edgedet.data import open_dataset
+from edgedet.errors import BundleError
 from edgedet.models.capture import Captured
 from edgedet.preprocess import preprocess
 from edgedet_calibration.bias_correction import channel_means, with_bias_shifts
@@ -14,6 +15,11 @@ from edgedet_calibration.encodings import ENCODINGS, Encoding
 from edgedet_calibration.quantize import quantize
 from edgedet_calibration.recipe import Recipe
 from edgedet_calibration.stats import Stats
+
+
+@pytest.fixture(scope="module")
+def correcting(recipe: Recipe) -> Recipe:
+    return recipe.model_copy(update={"bias_correction": True})
 
 
 @pytest.fixture(scope="module")
@@ -32,13 +38,18 @@ def noise_db(captured: Captured, quantized: torch.fx.GraphModule, tensors: list[
 
 @pytest.mark.parametrize("encoding", [ENCODINGS["onnxruntime"], ENCODINGS["openvino"]], ids=lambda e: e.name)
 def test_channels_have_their_means_again_and_outputs_come_nearer(
-    captured: Captured, stats: Stats, recipe: Recipe, tensors: list[torch.Tensor], encoding: Encoding
+    captured: Captured,
+    stats: Stats,
+    recipe: Recipe,
+    correcting: Recipe,
+    tensors: list[torch.Tensor],
+    encoding: Encoding,
 ) -> None:
     images = open_dataset("builtin", split="val")
-    corrected = with_bias_shifts(captured, stats, recipe, [encoding], images)
+    corrected = with_bias_shifts(captured, stats, correcting, [encoding], images)
     (shifts,) = corrected.bias_shifts.values()
     plain = quantize(captured, stats, recipe, encoding)
-    better = quantize(captured, corrected, recipe, encoding)
+    better = quantize(captured, corrected, correcting, encoding)
     seen = [
         torch.from_numpy(preprocess(images[int(i * len(images) / 6)].image_bgr, captured.spec.input)[0])
         for i in range(6)
@@ -62,13 +73,19 @@ def test_encodings_that_compute_the_same_share_their_shifts(
     assert Stats.model_validate_json(corrected.model_dump_json()) == corrected
 
 
+def test_shifts_that_a_recipe_asks_for_and_that_are_missing_stop_the_quantization(
+    captured: Captured, stats: Stats, correcting: Recipe
+) -> None:
+    with pytest.raises(BundleError, match="no bias shifts for affine lowered arithmetic"):
+        quantize(captured, stats, correcting, ENCODINGS["onnxruntime"])
+
+
 def test_a_recipe_can_do_without(captured: Captured, stats: Stats, recipe: Recipe) -> None:
     encoding = ENCODINGS["onnxruntime"]
     shifted = stats.model_copy(update={"bias_shifts": {encoding.arithmetic: {"conv2d": (1e3,) * 16}}})
-    plain = recipe.model_copy(update={"bias_correction": False})
     image = torch.zeros(captured.spec.input.tensor.shape)
     with torch.inference_mode():
-        left, right = (quantize(captured, s, plain, encoding)(image) for s in (stats, shifted))
+        left, right = (quantize(captured, s, recipe, encoding)(image) for s in (stats, shifted))
     assert all(torch.equal(a, b) for a, b in zip(left, right, strict=True))
 
 

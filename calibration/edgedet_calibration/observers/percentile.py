@@ -16,4 +16,5 @@ def choose(histogram: Histogram, recipe: Recipe) -> tuple[float, float]:
     centres = histogram.centres()
     low = centres[int(np.searchsorted(cumulated, tail, side="right"))]
     high = centres[int(np.searchsorted(cumulated, total - tail, side="left"))]
-    return max(float(low), histogram.low), min(float(high), histogram.high)
+    low, high = np.clip([low, high], histogram.low, histogram.high)
+    return float(low), float(high)

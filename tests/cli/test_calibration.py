@@ -1,0 +1,170 @@
+"""Calibrate once, export again later: `--calibration` takes the file that an export wrote."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+from command import Command, check_refusal
+
+from edgedet.bundle import open_bundle
+from edgedet.data import open_dataset
+from edgedet_calibration.bias_correction import with_bias_shifts
+from edgedet_calibration.collect import collect
+from edgedet_calibration.encodings import ENCODINGS
+from edgedet_calibration.placement import place
+from edgedet_calibration.recipe import Recipe
+from edgedet_export import exporter, verify
+
+RECIPE = Recipe(images=4)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def capture_once() -> Iterator[None]:
+    """The commands of this module see one captured detector, which none of them changes."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(exporter, "_capture", cache(exporter._capture))
+        yield
+
+
+@pytest.fixture(scope="module")
+def collected(checkpoint: Path) -> dict[str, Any]:
+    """What four images show the small detector, with the bias shifts of ONNX Runtime and TFLite."""
+    captured = exporter._capture(checkpoint, None)
+    images = open_dataset("builtin", split="val")
+    stats = collect(captured, place(captured.graph_module), images, RECIPE)
+    stats = with_bias_shifts(captured, stats, RECIPE, [ENCODINGS["onnxruntime"]], images)
+    return stats.model_dump(mode="json")
+
+
+@pytest.fixture
+def refused(edgedet: Command, checkpoint: Path, collected: dict[str, Any], tmp_path: Path) -> Any:
+    """Exports with a changed calibration; checks that it is refused before anything is written."""
+
+    def run(change: dict[str, Any], *words: str, to: str = "onnx", recipe: str | None = None) -> None:
+        path = tmp_path / "calibration.json"
+        path.write_text(json.dumps(collected | change))
+        command = ["export", checkpoint, "--output", tmp_path / "bundle", "--to", to, "--precision", "int8"]
+        if recipe is not None:
+            (tmp_path / "recipe.toml").write_text(recipe)
+            command += ["--recipe", tmp_path / "recipe.toml"]
+        check_refusal(edgedet(*command, "--calibration", path), 2, *words)
+        assert not (tmp_path / "bundle").exists()
+
+    return run
+
+
+def test_an_export_from_a_calibration_file_needs_no_images_and_says_what_they_showed(
+    edgedet: Command,
+    checkpoint: Path,
+    collected: dict[str, Any],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(verify, "INT8_MIN_SNR_DB", -100.0)  # fresh weights, whose noise says nothing
+    path, bundle = tmp_path / "calibration.json", tmp_path / "bundle"
+    path.write_text(json.dumps(collected))
+    command = ["export", checkpoint, "--to", "onnx", "--precision", "int8", "--calibration", path]
+    result = edgedet(*command, "--output", bundle, "--json", tmp_path / "values.json")
+    assert result.code == 0, result
+    values = json.loads((tmp_path / "values.json").read_text())
+    assert values["coverage"] == collected["coverage"]
+    counts = ", ".join(f"{label} {n}" for label, n in values["coverage"]["classes"].items())
+    boxes = values["coverage"]["boxes"]
+    assert f"calibrated on 4 images, {boxes} boxes: {counts} (from {path})\n" in result.stdout
+    assert "edgedet: calibrated on 4 images: with fewer than 16" in result.stderr
+    assert json.loads((bundle / "calibration.json").read_text()) == collected
+    assert open_bundle(bundle).artifact("ort", "int8").quantization is not None
+
+
+@pytest.mark.slow
+def test_an_export_from_a_calibration_file_is_that_from_its_images(
+    edgedet: Command, checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(verify, "INT8_MIN_SNR_DB", -100.0)  # fresh weights, whose noise says nothing
+    (tmp_path / "recipe.toml").write_text(RECIPE.to_toml())
+    first, again = tmp_path / "first", tmp_path / "again"
+    command = [
+        "export",
+        checkpoint,
+        "--to",
+        "onnx",
+        "--precision",
+        "int8",
+        "--recipe",
+        tmp_path / "recipe.toml",
+    ]
+    images = ["--calibration", "builtin", "--split", "val"]
+    result = edgedet(*command, *images, "--output", first, "--json", tmp_path / "first.json")
+    assert result.code == 0, result
+    values = json.loads((tmp_path / "first.json").read_text())
+    coverage = values["coverage"]
+    counts = ", ".join(f"{label} {count}" for label, count in coverage["classes"].items())
+    assert f"calibrated on 4 images, {coverage['boxes']} boxes: {counts}\n" in result.stdout
+    assert coverage["boxes"] == sum(coverage["classes"].values()) > 0
+    assert list(coverage["classes"]) == list(open_bundle(first).spec.labels)
+    assert "calibrated on 4 images: with fewer than 16" in values["warnings"][0]
+    assert all(f"edgedet: {warning}" in result.stderr for warning in values["warnings"])
+    stored = json.loads((first / "calibration.json").read_text())
+    assert stored["coverage"] == coverage
+    assert len(stored["images"]) == 4
+
+    reused = edgedet(*command, "--calibration", first / "calibration.json", "--output", again)
+    assert reused.code == 0, reused
+    assert f"boxes: {counts} (from {first / 'calibration.json'})\n" in reused.stdout
+    for name in ("int8/model.onnx", "calibration.json", "recipe.toml"):
+        assert (first / name).read_bytes() == (again / name).read_bytes(), name
+
+
+def test_a_calibration_of_another_checkpoint_preprocessing_or_graph_is_refused_by_name(
+    refused: Any, collected: dict[str, Any]
+) -> None:
+    refused({"checkpoint_sha256": "0" * 64}, "its checkpoint is not this detector's", "got 000000000000")
+    other = {"input": collected["input"] | {"resize": "letterbox"}}
+    refused(other, "its preprocessing (resize) is not", "got letterbox", "expected stretch")
+    first, *rest = collected["tensors"]
+    refused({"tensors": {name: collected["tensors"][name] for name in rest}}, f"got without {first}")
+
+
+@pytest.mark.parametrize(
+    ("recipe", "words"),
+    [
+        ('observer = "minmax"', ("recipe (observer)", "got percentile", "expected minmax")),
+        ("percentile = 99.9", ("recipe (percentile)", "got 99.99", "expected 99.9")),
+        ('weights = "per_tensor"', ("recipe (weights)", "got per_channel", "expected per_tensor")),
+        ('float_layers = ["conv2d"]', ("recipe (float_layers)", "got ()", "expected ('conv2d',)")),
+    ],
+)
+def test_bias_shifts_of_another_recipe_are_refused_by_what_differs(
+    refused: Any, recipe: str, words: tuple[str, ...]
+) -> None:
+    refused({}, *words, "bias_correction = false", recipe=recipe)
+
+
+def test_bias_shifts_that_are_missing_are_refused_and_never_left_out(
+    refused: Any, collected: dict[str, Any]
+) -> None:
+    refused({}, "no bias shifts for affine fused", "got those for affine lowered", to="onnx,openvino")
+    refused({"bias_shifts": {}, "shift_origin": None}, "no bias shifts for affine lowered", "got none")
+    refused({"shift_origin": None}, "does not say under what recipe", "calibrate again with images")
+    (shifts,) = collected["bias_shifts"].values()
+    name, *rest = shifts
+    cut = {"affine lowered": {one: shifts[one] for one in rest}}
+    refused({"bias_shifts": cut}, f"do not fit {name}", "got none")
+    cut = {"affine lowered": shifts | {name: shifts[name][:-1]}}
+    refused({"bias_shifts": cut}, f"do not fit {name}", f"got {len(shifts[name]) - 1} of them")
+
+
+def test_a_calibration_file_that_is_damaged_or_split_is_refused(
+    edgedet: Command, checkpoint: Path, collected: dict[str, Any], tmp_path: Path
+) -> None:
+    path = tmp_path / "calibration.json"
+    command = ["export", checkpoint, "--output", tmp_path / "b", "--precision", "int8", "--calibration", path]
+    path.write_text(json.dumps(collected)[:-9])
+    check_refusal(edgedet(*command), 2, f"cannot read the calibration in {path}", "calibrate again")
+    path.write_text(json.dumps(collected))
+    check_refusal(edgedet(*command, "--split", "val"), 2, "has no splits", "leave --split out")
