@@ -4,27 +4,53 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+import typer
 
 from edgedet.bundle import MANIFEST, Artifact, Bundle, FileEntry, Manifest, open_bundle
-from edgedet.cli.options import ModelArgument
+from edgedet.cli.executed import show_executed
+from edgedet.cli.options import ModelArgument, RuntimeOption, ThreadsOption
 from edgedet.cli.output import JsonOption, Output, open_output
-from edgedet.errors import BundleError
+from edgedet.errors import BundleError, UsageError
 from edgedet.files import inside
 from edgedet.pipeline import load
 from edgedet.spec import DetectorSpec
 
 
-def run(model: ModelArgument, json: JsonOption = None) -> None:
+def run(
+    model: ModelArgument,
+    executed: Annotated[
+        bool,
+        typer.Option("--executed", help="Show what each runtime executes, and what of INT8 is in float."),
+    ] = False,
+    runtime: RuntimeOption = None,
+    threads: ThreadsOption = None,
+    json: JsonOption = None,
+) -> None:
     """Show what a bundle or a file holds.
 
-    Every file of a bundle is checked against its sha256.
+    Every file of a bundle is checked against its sha256. With --executed: the operators that runtimes really
+    execute, in all artifacts or those of --runtime, and a warning for each chain of INT8 that is in float.
     """
+    _check_options(executed, runtime, threads)
     with open_output(json) as output:
-        if model.is_file() and model.name != MANIFEST:
+        if executed:
+            show_executed(model, runtime, threads, output)
+        elif model.is_file() and model.name != MANIFEST:
             _inspect_file(model, output)
         else:
             _inspect_bundle(open_bundle(model.parent if model.name == MANIFEST else model), output)
+
+
+def _check_options(executed: bool, runtime: str | None, threads: int | None) -> None:
+    if not executed and (runtime is not None or threads is not None):
+        raise UsageError(
+            "cannot inspect that",
+            got="--runtime or --threads without --executed",
+            expected="them with --executed, which opens the artifacts of a runtime",
+            fix="add --executed, or leave them out",
+        )
 
 
 def _inspect_file(path: Path, output: Output) -> None:
