@@ -15,7 +15,7 @@ import numpy as np
 
 from edgedet import registry
 from edgedet.bench.report import BenchmarkReport
-from edgedet.bench.rows import Measured, benchmark_rows, warnings_of
+from edgedet.bench.rows import Measured, benchmark_rows, fallback_warnings, warnings_of
 from edgedet.bench.stopwatch import Times
 from edgedet.bench.workers import Order, Worker
 from edgedet.bundle import MANIFEST, companions, open_bundle, runtime_of
@@ -23,6 +23,7 @@ from edgedet.data import open_dataset
 from edgedet.data.dataset import Dataset, nothing_to
 from edgedet.environment import read_environment
 from edgedet.errors import EdgedetError, InternalError, MissingError, UsageError
+from edgedet.executed import ExecutedGraph, claims_integers
 from edgedet.preprocess import Image
 from edgedet.progress import Track, silent
 from edgedet.selection import Skipped, check_names, select
@@ -92,14 +93,14 @@ def run_benchmark(
         jobs = [(contender, count) for contender in contenders for count in dict.fromkeys(threads)]
         lanes = _open_all(jobs, images, runtimes, skipped, stack, track)
         _take_turns(lanes, duration_s, runtimes, skipped, track)
-        measured = [_measured(lane) for lane in lanes if lane.rounds]
+        measured = [_measured(lane) for lane in track(lanes, "Reading graphs", len(lanes)) if lane.rounds]
     rows = benchmark_rows(measured)
     return BenchmarkReport(
         detector=spec.name,
         images=description,
         rows=rows,
         skipped=tuple(skipped),
-        warnings=warnings_of(rows, environment, load_average),
+        warnings=(*warnings_of(rows, environment, load_average), *fallback_warnings(measured)),
         environment=environment,
     )
 
@@ -240,4 +241,15 @@ def _measured(lane: _Lane) -> Measured:
         warm_up_frames=lane.worker.warm_up_frames,
         stable=lane.worker.stable,
         peak_rss_mb=lane.worker.peak_rss_mb,
+        executed=_executed(lane),
     )
+
+
+def _executed(lane: _Lane) -> ExecutedGraph | None:
+    """What an artifact that is meant to run on integers executes, where its runtime tells."""
+    if not claims_integers(lane.contender.precision):
+        return None
+    try:
+        return lane.worker.executed()
+    except InternalError:
+        return None
