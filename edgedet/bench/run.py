@@ -63,6 +63,7 @@ def run_benchmark(
     dataset: Dataset | None = None,
     duration_s: float = 5.0,
     track: Track = silent,
+    leave_out: Sequence[str] = (),
 ) -> BenchmarkReport:
     """Measure a bundle's artifacts, or one lone artifact, from image to detections on this machine.
 
@@ -74,6 +75,7 @@ def run_benchmark(
         dataset: Its first images are shown in turn; by default those of the built-in data set.
         duration_s: Measured seconds for each artifact and number of threads; MLPerf asks for 60.
         track: Shows progress.
+        leave_out: Runtimes of a bundle that are not measured unless they are asked for.
 
     Raises:
         UsageError: A name does not exist, a number makes no sense, or the source lacks what was asked for.
@@ -84,7 +86,7 @@ def run_benchmark(
     """
     _check_numbers(threads, duration_s)
     precisions = check_names(runtimes, precisions)
-    spec, contenders, skipped = _contenders(Path(source), runtimes, precisions)
+    spec, contenders, skipped = _contenders(Path(source), runtimes, precisions, leave_out)
     frames, description = _frames(open_dataset("builtin") if dataset is None else dataset)
     environment = read_environment()
     load_average = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
@@ -116,13 +118,16 @@ def _check_numbers(threads: Sequence[int], duration_s: float) -> None:
 
 
 def _contenders(
-    source: Path, runtimes: Sequence[str] | None, precisions: Sequence[str] | None
+    source: Path,
+    runtimes: Sequence[str] | None,
+    precisions: Sequence[str] | None,
+    leave_out: Sequence[str],
 ) -> tuple[DetectorSpec, list[_Contender], list[Skipped]]:
     if source.is_file() and source.name != MANIFEST:
         spec, contender = _lone(source, runtimes, precisions)
         return spec, [contender], []
     bundle = open_bundle(source.parent if source.name == MANIFEST else source)
-    artifacts, skipped = select(bundle, runtimes, precisions)
+    artifacts, skipped = select(bundle, runtimes, precisions, leave_out)
     return (
         bundle.spec,
         [_Contender(bundle.root, a.runtime, a.precision, a.bytes) for a in artifacts],

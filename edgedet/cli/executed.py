@@ -24,7 +24,7 @@ def show_executed(model: Path, runtime: str | None, threads: int | None, output:
         MissingError: The runtime that was asked for is not installed.
     """
     skipped: list[Skipped] = []
-    records = []
+    records: list[dict[str, Any]] = []
     for precision, name, graph in _graphs(model, runtime, threads, skipped):
         if records:
             output.line()
