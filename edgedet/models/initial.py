@@ -9,7 +9,6 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
-from edgedet.errors import CheckpointError
 from edgedet.models.batchnorm import ConvNorm, unfold_batch_norm
 from edgedet.models.checkpoint import load_state, read_state
 from edgedet.models.detector import Detector

@@ -183,7 +183,7 @@ def _reason(row: Figures, best: Figures, max_drop: float) -> str:
     if not row.within_budget:
         return f"{text}, where at most {100 * max_drop:g} % may be lost"
     if row is not best and row.speed == "within noise":
-        return f"{text}, so that it gains nothing but size ({_megabytes(row)})"
+        return f"{text}, so that only its size is a proven gain ({_megabytes(row)})"
     return f"{text}, in {_megabytes(row)}" if row is best else text
 
 

@@ -115,9 +115,9 @@ def _precision(node: Any, read: list[Any]) -> str:
 
 
 def _role(node: Any, precision: str, inputs: int) -> Role:
-    if _fact(node, "layerType") in _MOVES:
-        return "move"
     changes = ("float" in precision) != ("float" in _written(node))
+    if _fact(node, "layerType") in _MOVES:
+        return "convert" if changes else "move"
     return "convert" if changes and inputs == 1 and _only_converts(node) else "compute"
 
 

@@ -44,13 +44,13 @@ def executed_graph(
     Args:
         runtime: Name of the runtime.
         details: `Interpreter._get_ops_details()`, after `allocate_tensors`.
-        tensor_names: Names of tensors by index; an operator is named after its first output.
+        tensor_names: Names of tensors by index; an operator is named after its first output, and its index.
     """
     parts = [one for one in details if one["op_name"] == _DELEGATE]
     own = [one for one in details if one["op_name"] != _DELEGATE]
     maker = {int(tensor): place for place, one in enumerate(own) for tensor in one["outputs"]}
     taken = {place for part in parts for place in _members(part, own, maker)}
-    names = [f"{tensor_names.get(int(one['outputs'][0]), '')}#{one['index']}" for one in own]
+    names = [f"{_short(tensor_names.get(int(one['outputs'][0]), ''))}#{one['index']}" for one in own]
     return ExecutedGraph(
         runtime=runtime,
         operators=tuple(
@@ -79,6 +79,12 @@ def _members(part: Mapping[str, Any], own: Sequence[Mapping[str, Any]], maker: M
             members.add(place)
             pending += [tensor for tensor in map(int, own[place]["inputs"]) if tensor not in boundary]
     return members
+
+
+def _short(name: str) -> str:
+    """The end of a tensor's name: converters join the paths of all modules that were fused into it."""
+    *_, last = [""] + [part for part in name.split(";") if part and not part.isdecimal()]
+    return "/".join(step.rpartition(".")[2] for step in last.split("/")[-2:])
 
 
 def _role(kind: str) -> Role:
