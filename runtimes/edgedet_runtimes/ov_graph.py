@@ -10,8 +10,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import openvino
-
 from edgedet.executed import ExecutedGraph, ExecutedOperator, Role
 
 # Further inputs of these are weights, biases and what a fused addition adds.
@@ -42,7 +40,7 @@ _DTYPES = {
 }
 
 
-def executed_graph(runtime: str, model: openvino.Model, seconds: Mapping[str, float]) -> ExecutedGraph:
+def executed_graph(runtime: str, model: Any, seconds: Mapping[str, float]) -> ExecutedGraph:
     """The graph of a compiled model.
 
     Args:
