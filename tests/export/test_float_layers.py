@@ -13,7 +13,7 @@ from edgedet_calibration.recipe import Recipe
 from edgedet_export import verify
 from edgedet_export.exporter import ExportRequest, export_bundle
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
 # An inverted residual block without an addition: expansion, depthwise convolution and projection.
 LAYERS = ("conv2d_18", "conv2d_19", "conv2d_20")
