@@ -29,6 +29,7 @@ from edgedet.models.detector import Detector
 from edgedet.preprocess import preprocess
 from edgedet.progress import Track, silent
 from edgedet_calibration.collect import calibration_images
+from edgedet_calibration.placement import place
 from edgedet_calibration.recipe import Recipe
 
 _aten = torch.ops.aten
@@ -249,7 +250,8 @@ def equalizing_factors(
     """
     graph_module = captured.graph_module
     channels = channels_of(graph_module)
-    seen, read = _seen(channels, ranges), _read(graph_module, channels)
+    quantized = {name: ranges[name] for name in place(graph_module).ranges if name in ranges}
+    seen, read = _seen(channels, quantized), _read(graph_module, channels)
     factors: dict[int, float] = {}
     for index in channels.free:
         largest = seen.get(index, 0.0)
@@ -266,10 +268,10 @@ def equalizing_factors(
 
 
 def _seen(channels: Channels, ranges: Mapping[str, Tensor]) -> dict[int, float]:
-    """The largest magnitude of every id."""
+    """The largest magnitude of every id, in the tensors of these ranges."""
     seen: dict[int, float] = {}
-    for name, ids in channels.ids.items():
-        for index, largest in zip(ids.tolist(), ranges[name].tolist(), strict=True):
+    for name, largest_of in ranges.items():
+        for index, largest in zip(channels.ids[name].tolist(), largest_of.tolist(), strict=True):
             seen[index] = max(seen.get(index, 0.0), largest)
     return seen
 

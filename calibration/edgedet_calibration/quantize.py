@@ -23,6 +23,7 @@ from torchao.quantization.pt2e.quantizer import (
 )
 
 from edgedet import registry
+from edgedet.errors import BundleError
 from edgedet.models.capture import Captured, parameter_of
 from edgedet_calibration.encodings import Encoding, QuantParams
 from edgedet_calibration.equalization import equalized

@@ -42,6 +42,10 @@ class BenchmarkRow(Value):
         model_bytes: Size of the artifact's files.
         speedup_vs_fp32: Time of the same runtime and threads in fp32 over this one's, median over rounds in
             which both took their turn; None without one.
+        speedup_interval: Between which values that median lies with 95 % confidence or more, from the order
+            of the ratios of rounds (`edgedet.bench.rows.median_interval`); None with fewer than six rounds.
+        integer_share: Part of the operators that compute which ran on integers, 0..1, as the runtime tells;
+            None for what is not meant to run on integers, and where the runtime does not tell.
     """
 
     runtime: str
@@ -62,6 +66,8 @@ class BenchmarkRow(Value):
     peak_rss_mb: float | None
     model_bytes: int
     speedup_vs_fp32: float | None
+    speedup_interval: tuple[float, float] | None = None
+    integer_share: float | None = None
 
 
 class BenchmarkReport(SavedValue):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -10,6 +11,7 @@ import numpy as np
 from edgedet.bench.report import BenchmarkRow, Percentiles
 from edgedet.bench.stopwatch import Times
 from edgedet.environment import Environment
+from edgedet.executed import ExecutedGraph, fallback_warning
 from edgedet.spec import Precision
 
 # With fewer frames the 99th percentile is the slowest one.
@@ -29,6 +31,7 @@ class Measured:
     warm_up_frames: int
     stable: bool
     peak_rss_mb: float | None
+    executed: ExecutedGraph | None = None
 
 
 def benchmark_rows(measured: Sequence[Measured]) -> tuple[BenchmarkRow, ...]:
@@ -43,6 +46,8 @@ def _row(one: Measured, reference: Measured | None) -> BenchmarkRow:
         times.extend(slice_)
     total = np.array(times.total_ms)
     p50, p90, p99 = (round(float(value), 4) for value in np.percentile(total, (50, 90, 99)))
+    ratios = [] if reference is None else _speedups(reference, one)
+    interval = None if reference is one else median_interval(ratios)
     host_ms = sum(times.preprocess_ms) + sum(times.postprocess_ms)
     return BenchmarkRow(
         runtime=one.runtime,
@@ -61,14 +66,39 @@ def _row(one: Measured, reference: Measured | None) -> BenchmarkRow:
         stable=one.stable,
         peak_rss_mb=None if one.peak_rss_mb is None else round(one.peak_rss_mb, 1),
         model_bytes=one.model_bytes,
-        speedup_vs_fp32=None if reference is None else round(_speedup(reference, one), 3),
+        speedup_vs_fp32=round(float(np.median(ratios)), 3) if ratios else None,
+        speedup_interval=None if interval is None else (round(interval[0], 3), round(interval[1], 3)),
+        integer_share=None if one.executed is None else one.executed.integer_share,
     )
 
 
-def _speedup(reference: Measured, one: Measured) -> float:
-    """Median over rounds of the ratio of medians: both sides of a ratio saw the same clock and load."""
+def _speedups(reference: Measured, one: Measured) -> list[float]:
+    """Ratio of medians round by round: both sides of a ratio saw the same clock and load."""
     pairs = zip(reference.rounds, one.rounds, strict=True)
-    return float(np.median([np.median(a.total_ms) / np.median(b.total_ms) for a, b in pairs]))
+    return [float(np.median(a.total_ms) / np.median(b.total_ms)) for a, b in pairs]
+
+
+def median_interval(values: Sequence[float], confidence: float = 0.95) -> tuple[float, float] | None:
+    """Confidence interval of a median that assumes nothing of how the values are distributed.
+
+    The k-th smallest and the k-th largest of n values enclose the median with probability
+    1 - 2 P(B < k), B binomial with n and 1/2 (Conover, Practical Nonparametric Statistics, section 3.2).
+
+    Args:
+        values: Independent values.
+        confidence: Least probability, 0..1.
+
+    Returns:
+        The narrowest such pair; None with too few values for that confidence, six for 0.95.
+    """
+    ordered, n = sorted(values), len(values)
+    best = None
+    below = 0.0  # P(B < k)
+    for k in range(1, n // 2 + 1):
+        below += math.comb(n, k - 1) / 2**n
+        if 1 - 2 * below >= confidence:
+            best = (ordered[k - 1], ordered[n - k])
+    return best
 
 
 def _median(values: Sequence[float]) -> float:
@@ -119,6 +149,17 @@ def warnings_of(
             "set it to performance for numbers that repeat"
         )
     return tuple(warnings)
+
+
+def fallback_warnings(measured: Sequence[Measured]) -> tuple[str, ...]:
+    """One sentence for each artifact that is meant to run on integers and does not throughout."""
+    found = {
+        f"{one.runtime} {one.precision}": warning
+        for one in measured
+        if one.executed is not None and (warning := fallback_warning(one.executed))
+    }
+    advice = "`edgedet inspect --executed` lists them"
+    return tuple(f"{name}: {warning}; {advice}" for name, warning in found.items())
 
 
 def _name(row: BenchmarkRow) -> str:

@@ -15,7 +15,7 @@ import numpy as np
 
 from edgedet import registry
 from edgedet.bench.report import BenchmarkReport
-from edgedet.bench.rows import Measured, benchmark_rows, warnings_of
+from edgedet.bench.rows import Measured, benchmark_rows, fallback_warnings, warnings_of
 from edgedet.bench.stopwatch import Times
 from edgedet.bench.workers import Order, Worker
 from edgedet.bundle import MANIFEST, companions, open_bundle, runtime_of
@@ -23,6 +23,7 @@ from edgedet.data import open_dataset
 from edgedet.data.dataset import Dataset, nothing_to
 from edgedet.environment import read_environment
 from edgedet.errors import EdgedetError, InternalError, MissingError, UsageError
+from edgedet.executed import ExecutedGraph, claims_integers
 from edgedet.preprocess import Image
 from edgedet.progress import Track, silent
 from edgedet.selection import Skipped, check_names, select
@@ -62,6 +63,7 @@ def run_benchmark(
     dataset: Dataset | None = None,
     duration_s: float = 5.0,
     track: Track = silent,
+    leave_out: Sequence[str] = (),
 ) -> BenchmarkReport:
     """Measure a bundle's artifacts, or one lone artifact, from image to detections on this machine.
 
@@ -73,6 +75,7 @@ def run_benchmark(
         dataset: Its first images are shown in turn; by default those of the built-in data set.
         duration_s: Measured seconds for each artifact and number of threads; MLPerf asks for 60.
         track: Shows progress.
+        leave_out: Runtimes of a bundle that are not measured unless they are asked for.
 
     Raises:
         UsageError: A name does not exist, a number makes no sense, or the source lacks what was asked for.
@@ -83,7 +86,7 @@ def run_benchmark(
     """
     _check_numbers(threads, duration_s)
     precisions = check_names(runtimes, precisions)
-    spec, contenders, skipped = _contenders(Path(source), runtimes, precisions)
+    spec, contenders, skipped = _contenders(Path(source), runtimes, precisions, leave_out)
     frames, description = _frames(open_dataset("builtin") if dataset is None else dataset)
     environment = read_environment()
     load_average = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
@@ -92,14 +95,14 @@ def run_benchmark(
         jobs = [(contender, count) for contender in contenders for count in dict.fromkeys(threads)]
         lanes = _open_all(jobs, images, runtimes, skipped, stack, track)
         _take_turns(lanes, duration_s, runtimes, skipped, track)
-        measured = [_measured(lane) for lane in lanes if lane.rounds]
+        measured = [_measured(lane) for lane in track(lanes, "Reading graphs", len(lanes)) if lane.rounds]
     rows = benchmark_rows(measured)
     return BenchmarkReport(
         detector=spec.name,
         images=description,
         rows=rows,
         skipped=tuple(skipped),
-        warnings=warnings_of(rows, environment, load_average),
+        warnings=(*warnings_of(rows, environment, load_average), *fallback_warnings(measured)),
         environment=environment,
     )
 
@@ -115,13 +118,16 @@ def _check_numbers(threads: Sequence[int], duration_s: float) -> None:
 
 
 def _contenders(
-    source: Path, runtimes: Sequence[str] | None, precisions: Sequence[str] | None
+    source: Path,
+    runtimes: Sequence[str] | None,
+    precisions: Sequence[str] | None,
+    leave_out: Sequence[str],
 ) -> tuple[DetectorSpec, list[_Contender], list[Skipped]]:
     if source.is_file() and source.name != MANIFEST:
         spec, contender = _lone(source, runtimes, precisions)
         return spec, [contender], []
     bundle = open_bundle(source.parent if source.name == MANIFEST else source)
-    artifacts, skipped = select(bundle, runtimes, precisions)
+    artifacts, skipped = select(bundle, runtimes, precisions, leave_out)
     return (
         bundle.spec,
         [_Contender(bundle.root, a.runtime, a.precision, a.bytes) for a in artifacts],
@@ -240,4 +246,15 @@ def _measured(lane: _Lane) -> Measured:
         warm_up_frames=lane.worker.warm_up_frames,
         stable=lane.worker.stable,
         peak_rss_mb=lane.worker.peak_rss_mb,
+        executed=_executed(lane),
     )
+
+
+def _executed(lane: _Lane) -> ExecutedGraph | None:
+    """What an artifact that is meant to run on integers executes, where its runtime tells."""
+    if not claims_integers(lane.contender.precision):
+        return None
+    try:
+        return lane.worker.executed()
+    except InternalError:
+        return None

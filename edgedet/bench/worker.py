@@ -14,14 +14,15 @@ import re
 import sys
 import time
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, TextIO, cast
 
 import cv2
 import numpy as np
 
 from edgedet.bench.stopwatch import Stopwatch
 from edgedet.errors import EdgedetError
-from edgedet.pipeline import load
+from edgedet.executed import ExecutedGraph
+from edgedet.pipeline import Pipeline, load
 
 
 def main(arguments: list[str]) -> None:
@@ -46,8 +47,21 @@ def _serve(order: dict[str, Any], answers: TextIO) -> None:
         frames, stable = stopwatch.warm_up()
         _answer(answers, {"load_ms": load_ms, "warm_up_frames": frames, "stable": stable})
         for line in sys.stdin:
-            times = stopwatch.measure(json.loads(line)["seconds"])
-            _answer(answers, {"times": dataclasses.asdict(times), "peak_rss_mb": peak_rss_mb()})
+            request = json.loads(line)
+            if "seconds" in request:
+                times = stopwatch.measure(request["seconds"])
+                _answer(answers, {"times": dataclasses.asdict(times), "peak_rss_mb": peak_rss_mb()})
+            else:
+                _answer(answers, {"executed": executed(pipeline)})
+
+
+def executed(pipeline: Pipeline) -> dict[str, Any] | None:
+    """The graph that the runtime executes, as JSON; None where it does not tell or cannot."""
+    try:
+        graph: ExecutedGraph | None = cast(Any, pipeline.runtime).executed()
+    except EdgedetError:
+        return None
+    return None if graph is None else graph.model_dump(mode="json")
 
 
 def _answer(answers: TextIO, value: dict[str, Any]) -> None:

@@ -16,6 +16,7 @@ from typing import Any, Self
 from edgedet import errors
 from edgedet.bench.stopwatch import Times
 from edgedet.errors import EdgedetError, InternalError
+from edgedet.executed import ExecutedGraph
 from edgedet.spec import Precision
 
 # So long at most to import, open and warm up, which builds engines with some vendors, and to answer after the
@@ -100,13 +101,18 @@ class Worker:
         Raises:
             InternalError: The worker has ended, or did not answer in time.
         """
-        with contextlib.suppress(BrokenPipeError):  # reading then finds out why
-            assert self._process.stdin is not None
-            self._process.stdin.write(json.dumps({"seconds": seconds}) + "\n")
-            self._process.stdin.flush()
-        answer = self._read(seconds + _ANSWER_LIMIT_S)
+        answer = self._ask({"seconds": seconds}, seconds + _ANSWER_LIMIT_S)
         self.peak_rss_mb = answer["peak_rss_mb"]
         return Times(**answer["times"])
+
+    def executed(self) -> ExecutedGraph | None:
+        """What the runtime executes; None where it does not tell. Ask last: it opens the artifact again.
+
+        Raises:
+            InternalError: The worker has ended, or did not answer in time.
+        """
+        graph = self._ask({"executed": True}, _ANSWER_LIMIT_S)["executed"]
+        return None if graph is None else ExecutedGraph.model_validate(graph)
 
     def close(self) -> None:
         """End the process."""
@@ -121,6 +127,13 @@ class Worker:
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+    def _ask(self, request: dict[str, Any], limit_s: float) -> dict[str, Any]:
+        with contextlib.suppress(BrokenPipeError):  # reading then finds out why
+            assert self._process.stdin is not None
+            self._process.stdin.write(json.dumps(request) + "\n")
+            self._process.stdin.flush()
+        return self._read(limit_s)
 
     def _read(self, limit_s: float) -> dict[str, Any]:
         """The next answer; a worker that gives none in time is killed, which ends the waiting for it."""

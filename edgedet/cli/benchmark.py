@@ -69,7 +69,7 @@ def show(report: BenchmarkReport, output: Output) -> None:
     output.line()
     columns = ("runtime", "precision", "threads", "pre", "inference", "post", "p50", "p90", "p99", "fps")
     output.table(
-        (*columns, "x fp32", "RSS MB", "MB"),
+        (*columns, "x fp32", "int8 ops %", "RSS MB", "MB"),
         [
             (
                 row.runtime,
@@ -83,6 +83,7 @@ def show(report: BenchmarkReport, output: Output) -> None:
                 f"{row.total_ms.p99:.2f}",
                 f"{row.fps:.1f}",
                 speed_cells(row)[1],
+                None if row.integer_share is None else f"{100 * row.integer_share:.1f}",
                 None if row.peak_rss_mb is None else f"{row.peak_rss_mb:.0f}",
                 megabytes(row.model_bytes),
             )

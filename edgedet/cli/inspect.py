@@ -9,10 +9,11 @@ from typing import Annotated, Any
 import typer
 
 from edgedet.bundle import MANIFEST, Artifact, Bundle, FileEntry, Manifest, open_bundle
-from edgedet.cli.options import ModelArgument, RuntimesOption, runtimes_from
+from edgedet.cli.executed import show_executed
+from edgedet.cli.options import ModelArgument, RuntimesOption, ThreadsOption, runtimes_from
 from edgedet.cli.output import JsonOption, Output, open_output
-from edgedet.cli.quantization import check_wanted, int8_artifacts, show_quantization
-from edgedet.errors import BundleError
+from edgedet.cli.quantization import check_whole, int8_artifacts, show_quantization
+from edgedet.errors import BundleError, UsageError
 from edgedet.files import inside
 from edgedet.pipeline import load
 from edgedet.spec import DetectorSpec
@@ -24,21 +25,54 @@ def run(
         bool,
         typer.Option("--quantization", help="Also every quantized tensor of the int8 artifacts of a bundle."),
     ] = False,
+    executed: Annotated[
+        bool,
+        typer.Option("--executed", help="Show what each runtime executes, and what of INT8 is in float."),
+    ] = False,
     runtimes: RuntimesOption = None,
+    threads: ThreadsOption = None,
     json: JsonOption = None,
 ) -> None:
     """Show what a bundle or a file holds.
 
-    Every file of a bundle is checked against its sha256. --runtimes chooses whose quantization is shown.
+    Every file of a bundle is checked against its sha256. With --executed: the operators that runtimes really
+    execute, and a warning for each chain of INT8 that is in float. --runtimes chooses whose are shown.
     """
     chosen = runtimes_from(runtimes)
-    check_wanted(model, quantization=quantization, chosen=chosen)
+    _check_options(chosen, threads, quantization=quantization, executed=executed)
+    if quantization:
+        check_whole(model)
     with open_output(json) as output:
-        if model.is_file() and model.name != MANIFEST:
+        if executed:
+            show_executed(model, chosen, threads, output)
+        elif model.is_file() and model.name != MANIFEST:
             _inspect_file(model, output)
         else:
             bundle = open_bundle(model.parent if model.name == MANIFEST else model)
             _inspect_bundle(bundle, output, int8_artifacts(bundle, chosen) if quantization else None)
+
+
+def _check_options(
+    chosen: tuple[str, ...] | None, threads: int | None, *, quantization: bool, executed: bool
+) -> None:
+    """Refuse options that say nothing of what is inspected."""
+    idle = [
+        name
+        for name, given in (
+            ("--runtimes", chosen is not None and not (quantization or executed)),
+            ("--threads", threads is not None and not executed),
+            ("--quantization", quantization and executed),
+        )
+        if given
+    ]
+    if idle:
+        beside = "beside --executed" if quantization and executed else "without a table that it chooses"
+        raise UsageError(
+            "cannot inspect that",
+            got=f"{', '.join(idle)} {beside}",
+            expected="--executed or --quantization, the first with --threads, both with --runtimes",
+            fix="add one of the two, or leave the others out",
+        )
 
 
 def _inspect_file(path: Path, output: Output) -> None:

@@ -17,20 +17,13 @@ if TYPE_CHECKING:
 _COLUMNS = ("tensor", "kind", "seen", "range", "scale", "zero", "channels: weight scales")
 
 
-def check_wanted(model: Path, *, quantization: bool, chosen: tuple[str, ...] | None) -> None:
-    """Refuse options that say nothing of what is inspected.
+def check_whole(model: Path) -> None:
+    """Refuse a lone artifact.
 
     Raises:
-        UsageError: Tables are asked for a lone file, or runtimes are chosen without tables.
+        UsageError: It is one.
     """
-    if chosen is not None and not quantization:
-        raise UsageError(
-            "--runtimes chooses between tables of --quantization",
-            got="--runtimes without --quantization",
-            expected="both or neither",
-            fix="add --quantization",
-        )
-    if quantization and model.is_file() and model.name != MANIFEST:
+    if model.is_file() and model.name != MANIFEST:
         raise UsageError(
             f"{model} does not hold what was calibrated",
             got="one artifact",

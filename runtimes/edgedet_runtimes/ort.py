@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -10,8 +11,10 @@ import onnxruntime
 from edgedet.boxes import Floats
 from edgedet.embedded import SPEC_KEY
 from edgedet.errors import BundleError
+from edgedet.executed import ExecutedGraph
 from edgedet.spec import TensorSpec
 from edgedet_runtimes.ort_external_data import has_external_data
+from edgedet_runtimes.ort_graph import executed_graph
 from edgedet_runtimes.shell import Runtime, Signature
 
 # Everything below fatal also arrives as an exception.
@@ -52,6 +55,18 @@ class OnnxRuntime(Runtime):
     def _run(self, feeds: Mapping[str, Floats]) -> dict[str, Floats]:
         arrays = self._session.run(self._output_names, feeds)
         return dict(zip(self._output_names, arrays, strict=True))
+
+    def _executed(self, feeds: Mapping[str, Floats], runs: int) -> ExecutedGraph:
+        with tempfile.TemporaryDirectory(prefix="edgedet-") as folder:
+            optimized = Path(folder) / "optimized.onnx"
+            options = _options(self.threads)
+            options.optimized_model_filepath = str(optimized)
+            options.enable_profiling = True
+            options.profile_file_prefix = str(Path(folder) / "profile")
+            session = _session(self.path, options)
+            for _ in range(runs):
+                session.run(self._output_names, feeds)
+            return executed_graph(self.name, optimized, Path(session.end_profiling()))
 
     def _close(self) -> None:
         del self._session

@@ -39,17 +39,17 @@ def _refers_outside(data: memoryview, message: str) -> bool:
     if message == "tensor":
         return any(
             number == _EXTERNAL_DATA or (number == _DATA_LOCATION and value != 0)
-            for number, value in _fields(data)
+            for number, value in message_fields(data)
         )
     inner = _MESSAGES[message]
     return any(
         isinstance(value, memoryview) and _refers_outside(value, inner[number])
-        for number, value in _fields(data)
+        for number, value in message_fields(data)
         if number in inner
     )
 
 
-def _fields(data: memoryview) -> Iterator[tuple[int, memoryview | int]]:
+def message_fields(data: memoryview) -> Iterator[tuple[int, memoryview | int]]:
     """Number and value of each field: the bytes of those that have a length, and integers."""
     position = 0
     while position < len(data):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -9,7 +10,9 @@ import openvino
 
 from edgedet.boxes import Floats
 from edgedet.embedded import RT_INFO_PATH
+from edgedet.executed import ExecutedGraph
 from edgedet.spec import TensorSpec
+from edgedet_runtimes.ov_graph import executed_graph
 from edgedet_runtimes.shell import Runtime, Signature
 
 _XML_HEAD = 64
@@ -35,13 +38,24 @@ class OpenVinoRuntime(Runtime):
         return str(model.get_rt_info(keys).astype(str)) if model.has_rt_info(keys) else None
 
     def _open(self) -> Signature:
-        core = openvino.Core()
-        properties = dict(_PROPERTIES)
-        if self.threads is not None:
-            properties["INFERENCE_NUM_THREADS"] = str(self.threads)
-        compiled = core.compile_model(_read_model(core, self.path), "CPU", properties)
+        compiled = self._compile(_PROPERTIES)
         self._request = compiled.create_infer_request()
         return _specs(compiled.inputs), _specs(compiled.outputs)
+
+    def _compile(self, properties: Mapping[str, str]) -> openvino.CompiledModel:
+        core = openvino.Core()
+        threads = {} if self.threads is None else {"INFERENCE_NUM_THREADS": str(self.threads)}
+        return core.compile_model(_read_model(core, self.path), "CPU", {**properties, **threads})
+
+    def _executed(self, feeds: Mapping[str, Floats], runs: int) -> ExecutedGraph:
+        compiled = self._compile({**_PROPERTIES, "PERF_COUNT": "YES"})
+        request = compiled.create_infer_request()
+        micros: dict[str, float] = defaultdict(float)
+        for _ in range(runs):
+            request.infer(feeds)
+            for node in request.get_profiling_info():
+                micros[node.node_name] += node.real_time.total_seconds()
+        return executed_graph(self.name, compiled.get_runtime_model(), micros)
 
     def _run(self, feeds: Mapping[str, Floats]) -> dict[str, Floats]:
         results = self._request.infer(feeds, share_inputs=True, share_outputs=False)

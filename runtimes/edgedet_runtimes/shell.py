@@ -18,6 +18,7 @@ import numpy as np
 
 from edgedet.boxes import Floats
 from edgedet.errors import BundleError, EdgedetError, TensorError, UsageError, VendorError
+from edgedet.executed import ExecutedGraph
 from edgedet.registry import RUNTIMES, missing_extra
 from edgedet.spec import DetectorSpec, TensorSpec
 
@@ -97,6 +98,10 @@ class Runtime(ABC):
     def _close(self) -> None:
         """Free what the vendor holds."""
 
+    def _executed(self, feeds: Mapping[str, Floats], runs: int) -> ExecutedGraph | None:  # noqa: ARG002
+        """What the vendor says that it executes, after so many inferences; None where it says nothing."""
+        return None
+
     @classmethod
     def read_spec(cls, path: Path) -> DetectorSpec:
         """The spec that is embedded in an artifact.
@@ -130,16 +135,31 @@ class Runtime(ABC):
             UsageError: The runtime has been closed.
             VendorError: The vendor's runtime failed.
         """
-        if self._closed:
-            raise UsageError(
-                f"{self.name} cannot run {self.path}",
-                got="a runtime that has been closed",
-                expected="an open one",
-                fix="open the artifact again",
-            )
+        self._check_open()
         self._check_feeds(feeds)
         with _vendor_faults(self.name, "run", self.path):
             return self._run({name: np.ascontiguousarray(feed) for name, feed in feeds.items()})
+
+    def executed(self, runs: int = 8) -> ExecutedGraph | None:
+        """What the vendor executes for one inference, read from the vendor after it loaded the artifact.
+
+        The artifact may be opened a second time, with the vendor's profiling on: shares of time are those of
+        so few inferences on an input of zeros, and no benchmark.
+
+        Args:
+            runs: Inferences over which shares of time are summed, at least 1.
+
+        Returns:
+            The graph; None where the vendor does not tell (PyTorch, which executes what is written).
+
+        Raises:
+            UsageError: The runtime has been closed.
+            VendorError: The vendor's runtime failed.
+        """
+        self._check_open()
+        feeds = {spec.name: np.zeros(spec.shape, spec.dtype) for spec in self.inputs}
+        with _vendor_faults(self.name, "run", self.path):
+            return self._executed(feeds, max(1, runs))
 
     def close(self) -> None:
         """Free the vendor's resources; the runtime cannot be used afterwards. Closing again does nothing."""
@@ -154,6 +174,15 @@ class Runtime(ABC):
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise UsageError(
+                f"{self.name} cannot run {self.path}",
+                got="a runtime that has been closed",
+                expected="an open one",
+                fix="open the artifact again",
+            )
 
     def _check_feeds(self, feeds: Mapping[str, Floats]) -> None:
         if feeds.keys() != {spec.name for spec in self.inputs}:

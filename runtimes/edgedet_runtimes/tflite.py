@@ -16,8 +16,10 @@ from numpy.typing import NDArray
 
 from edgedet.boxes import Floats
 from edgedet.embedded import SPEC_KEY
+from edgedet.executed import ExecutedGraph
 from edgedet.spec import TensorSpec
 from edgedet_runtimes.shell import Runtime, Signature
+from edgedet_runtimes.tflite_graph import executed_graph
 from edgedet_runtimes.tflite_metadata import read_metadata
 
 try:
@@ -105,6 +107,10 @@ class TfliteRuntime(Runtime):
             array = self._interpreter.get_tensor(slot.index)  # a copy, unlike Interpreter.tensor
             outputs[name] = slot.affine.dequantize(array) if slot.affine else array
         return outputs
+
+    def _executed(self, feeds: Mapping[str, Floats], runs: int) -> ExecutedGraph:  # noqa: ARG002
+        names = {detail["index"]: detail["name"] for detail in self._interpreter.get_tensor_details()}
+        return executed_graph(self.name, self._interpreter._get_ops_details(), names)
 
     def _close(self) -> None:
         del self._interpreter

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from edgedet.bench.rows import Measured, benchmark_rows, warnings_of
+from edgedet.bench.rows import Measured, benchmark_rows, median_interval, warnings_of
 from edgedet.bench.stopwatch import Times
 from edgedet.environment import Environment
 
@@ -49,6 +49,26 @@ def test_a_slow_phase_that_hits_both_does_not_change_the_speed_up():
         [measured(rounds=rounds(8.0, 80.0)), measured(precision="int8", rounds=rounds(4.0, 40.0))]
     )
     assert rows[1].speedup_vs_fp32 == 2
+
+
+@pytest.mark.parametrize(
+    ("count", "places"), [(5, None), (6, (0, 5)), (8, (0, 7)), (9, (1, 7)), (10, (1, 8)), (20, (5, 14))]
+)
+def test_the_interval_of_a_median_is_that_of_the_sign_test(count, places):
+    values = [float(value) for value in reversed(range(count))]
+    assert median_interval(values) == places
+
+
+def test_a_speed_up_has_an_interval_from_six_rounds_on():
+    def rounds(*inference_ms: float) -> tuple[Times, ...]:
+        return tuple(Times([0.0] * 9, [ms] * 9, [0.0] * 9, [1] * 9) for ms in inference_ms)
+
+    def interval(*inference_ms: float):
+        floats = measured(rounds=rounds(*[8.0] * len(inference_ms)))
+        return benchmark_rows([floats, measured(precision="int8", rounds=rounds(*inference_ms))])[1]
+
+    assert interval(2, 4, 4, 4, 4, 16).speedup_interval == (0.5, 4)
+    assert interval(2, 4, 4, 4, 16).speedup_interval is None
 
 
 def warned(*rows: Measured, machine: Environment = MACHINE, load: float = 0.0) -> str:

@@ -23,6 +23,7 @@ OPENERS = {
     "evaluate": ("--data", "builtin", "--split", "test"),
     "parity": ("--data", "builtin", "--split", "test"),
     "benchmark": ("--runtimes", "ort"),
+    "recommend": ("--data", "builtin", "--split", "test"),
 }
 
 

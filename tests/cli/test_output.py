@@ -25,6 +25,7 @@ COMMANDS = [
     "evaluate",
     "parity",
     "benchmark",
+    "recommend",
     "inspect",
     "doctor",
 ]

@@ -8,29 +8,49 @@ from pathlib import Path
 import onnx
 import pytest
 
+from edgedet import registry
 from edgedet.bundle import Bundle
+from edgedet.executed import ExecutedGraph
 
 
 def operators(path: Path) -> Counter[str]:
     return Counter(node.op_type for node in onnx.load(path).graph.node)
 
 
-def test_onnx_runtime_executes_every_convolution_and_addition_in_integers(
-    full_bundle: Bundle, tmp_path: Path
-) -> None:
-    import onnxruntime
+def executed(bundle: Bundle, runtime: str) -> ExecutedGraph:
+    path = bundle.path_of(bundle.artifact(runtime, "int8"))
+    with registry.RUNTIMES.load(runtime)(path, threads=1) as opened:
+        graph: ExecutedGraph = opened.executed(runs=1)
+    return graph
 
-    path = full_bundle.path_of(full_bundle.artifact("ort", "int8"))
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4
-    options.optimized_model_filepath = str(tmp_path / "optimized.onnx")
-    onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-    exported, executed = operators(path), operators(tmp_path / "optimized.onnx")
+
+def test_onnx_runtime_executes_every_convolution_and_addition_in_integers(full_bundle: Bundle) -> None:
+    exported = operators(full_bundle.path_of(full_bundle.artifact("ort", "int8")))
+    graph = executed(full_bundle, "ort")
+    types = Counter(operator.type for operator in graph.operators)
     assert exported["Conv"] > 40
-    assert executed["QLinearConv"] == exported["Conv"]
-    assert executed["QLinearAdd"] == exported["Add"]
-    assert executed["Conv"] == executed["Add"] == executed["Clip"] == 0
-    assert executed["QuantizeLinear"] == 1  # of the input
+    assert types["QLinearConv"] == exported["Conv"]
+    assert types["QLinearAdd"] == exported["Add"]
+    assert types["QuantizeLinear"] == 1  # of the input
+    assert graph.float_chains == ()
+    assert graph.integer_share == 1
+
+
+def test_litert_executes_everything_in_integers_and_in_one_part_of_its_delegate(full_bundle: Bundle) -> None:
+    graph = executed(full_bundle, "tflite")
+    assert graph.float_chains == ()
+    assert graph.integer_share == 1
+    assert graph.partitions == 1
+    assert all(operator.delegated for operator in graph.operators)
+
+
+def test_openvino_computes_nothing_in_float_but_the_residual_additions(full_bundle: Bundle) -> None:
+    """Its convolutions write the float that an addition reads, which quantizes the sum."""
+    graph = executed(full_bundle, "openvino")
+    additions = operators(full_bundle.path_of(full_bundle.artifact("ort", "int8")))["Add"]
+    assert len(graph.islands) == len(graph.float_chains) == additions > 0
+    assert all(island.operators[0].startswith("node_add") for island in graph.islands)
+    assert all(operator.is_integer for operator in graph.operators if operator.type == "Convolution")
 
 
 def test_no_clip_is_left_between_a_convolution_and_its_quantization(full_bundle: Bundle) -> None:

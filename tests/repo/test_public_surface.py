@@ -37,11 +37,21 @@ SURFACE = {
         "match",
         "run_parity",
     ],
+    "edgedet.recommend": [
+        "Advice",
+        "Candidate",
+        "Figures",
+        "Recommendation",
+        "RecommendationReport",
+        "recommend",
+        "run_recommendation",
+    ],
     "edgedet.report": [
         "Picture",
         "comparison_pictures",
         "draw_comparison",
         "draw_detections",
+        "write_recommendation",
         "write_report",
     ],
 }

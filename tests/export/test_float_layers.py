@@ -1,0 +1,43 @@
+"""Layers that a recipe keeps float are one island of every runtime: read from what the runtimes execute."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from edgedet import registry
+from edgedet.bundle import open_bundle
+from edgedet.data import open_dataset
+from edgedet_calibration.recipe import Recipe
+from edgedet_export import verify
+from edgedet_export.exporter import ExportRequest, export_bundle
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
+
+# An inverted residual block without an addition: expansion, depthwise convolution and projection.
+LAYERS = ("conv2d_18", "conv2d_19", "conv2d_20")
+
+
+def test_a_block_in_float_is_one_island_of_every_runtime_and_is_named(
+    checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One convolution alone would not do: ONNX Runtime and the TFLite converter quantize it again."""
+    monkeypatch.setattr(verify, "INT8_MIN_SNR_DB", -100.0)  # fresh weights, whose noise says nothing
+    targets, recipe = ("onnx", "openvino", "tflite"), Recipe(images=4, float_layers=LAYERS)
+    calibration = open_dataset("builtin", split="val")
+    export_bundle(ExportRequest(checkpoint, tmp_path / "bundle", targets, ("int8",), calibration, recipe))
+    bundle = open_bundle(tmp_path / "bundle")
+    for runtime, names in (
+        ("ort", ("hardtanh_12", "hardtanh_13", "conv2d_20")),
+        ("openvino", LAYERS),
+        ("tflite", ("conv_pw", "conv_dw", "conv_pwl")),
+    ):
+        with registry.RUNTIMES.load(runtime)(bundle.path_of(bundle.artifact(runtime, "int8"))) as opened:
+            islands = opened.executed(runs=1).islands
+        # OpenVINO's residual additions are islands as well, whatever the recipe says.
+        (island,) = [one for one in islands if {"Conv", "CONV_2D", "Convolution"} & set(one.types)]
+        convolutions = [name for name in island.operators if "add" not in name]
+        assert len(convolutions) == 3, (runtime, island)
+        assert all(name in found for name, found in zip(names, convolutions, strict=True)), island
+        assert runtime == "openvino" or islands == (island,)
