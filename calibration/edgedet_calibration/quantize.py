@@ -1,4 +1,4 @@
-"""Statistics and an encoding to a fake-quantized torch graph: source and reference of one INT8 artifact.
+"""Statistics and an encoding to a fake-quantized torch graph: source and reference of an integer artifact.
 
 torchao's PT2E machinery inserts the quantizers; where they go and with what scales is decided here, and every
 scale is fixed before it runs. The same statistics give every encoding, so that artifacts differ in type, not
@@ -76,7 +76,11 @@ def quantize(
         CheckpointError: A bias does not fit the integers of the kernels.
     """
     graph_module = copy.deepcopy(captured.graph_module)
-    lowered = NOT_LOWERED if encoding.fuses_epilogues else lower(graph_module, recipe.keeps_float)
+    lowered = (
+        NOT_LOWERED
+        if encoding.fuses_epilogues
+        else lower(graph_module, recipe.keeps_float, symmetric=encoding.symmetric)
+    )
     placement = place(
         graph_module,
         recipe.keeps_float,
@@ -88,7 +92,7 @@ def quantize(
     params = quant_params(placement, stats, recipe, encoding, lowered)
     if recipe.bias_correction:
         _shift_biases(graph_module, stats.bias_shifts.get(encoding.arithmetic, {}))
-    if not encoding.symmetric:  # TensorRT adds biases in float
+    if encoding.integer_biases:
         _round_biases(graph_module, placement, params, recipe)
     quantizer = PlacementQuantizer(placement, params, recipe, encoding)
     prepared = prepare_pt2e(graph_module, quantizer)

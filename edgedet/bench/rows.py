@@ -85,10 +85,10 @@ def warnings_of(
         environment: The machine.
         load_average: Processes that were running on average in the minute before.
     """
-    slower = [row for row in rows if row.precision == "int8" and (row.speedup_vs_fp32 or 1) < 1]
+    slower = [row for row in rows if row.precision != "fp32" and (row.speedup_vs_fp32 or 1) < 1]
     warnings = [
         f"{_name(row)} takes {1 / (row.speedup_vs_fp32 or 1):.2f} times as long as its fp32: "
-        "INT8 gains no speed here, only size"
+        f"{_kind(row.precision)} gains no speed here, only size"
         for row in slower
     ]
     for faulty, sentence in (
@@ -119,6 +119,10 @@ def warnings_of(
             "set it to performance for numbers that repeat"
         )
     return tuple(warnings)
+
+
+def _kind(precision: Precision) -> str:
+    return precision.upper() if precision in ("fp16", "int8") else precision
 
 
 def _name(row: BenchmarkRow) -> str:

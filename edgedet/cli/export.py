@@ -17,6 +17,7 @@ from edgedet.cli.options import SplitOption, precisions_from, targets_from
 from edgedet.cli.output import JsonOption, Output, megabytes, notice, open_output
 from edgedet.cli.progress import Bars
 from edgedet.data import open_dataset
+from edgedet.spec import PRECISIONS
 
 if TYPE_CHECKING:
     from edgedet_calibration.recipe import Recipe
@@ -35,9 +36,12 @@ def run(
     to: Annotated[
         str, typer.Option(help="Targets among " + ", ".join(registry.TARGETS) + ", with commas.")
     ] = ("onnx,openvino,tflite"),
-    precision: Annotated[str, typer.Option(help="fp32, int8, separated by commas.")] = "fp32",
+    precision: Annotated[
+        str, typer.Option(help="Among " + ", ".join(PRECISIONS) + ", with commas; not every target has all.")
+    ] = "fp32",
     calibration: Annotated[
-        str | None, typer.Option(metavar="DIR", help="Images that int8 is calibrated on, as for --data.")
+        str | None,
+        typer.Option(metavar="DIR", help="Images that int8 and int8-a16 are calibrated on, as for --data."),
     ] = None,
     split: SplitOption = None,
     recipe: Annotated[Path | None, typer.Option(metavar="TOML", help="How int8 is quantized.")] = None,
