@@ -88,7 +88,7 @@ def warnings_of(
     slower = [row for row in rows if row.precision != "fp32" and (row.speedup_vs_fp32 or 1) < 1]
     warnings = [
         f"{_name(row)} takes {1 / (row.speedup_vs_fp32 or 1):.2f} times as long as its fp32: "
-        f"{_kind(row.precision)} gains no speed here, only size"
+        f"{row.precision} gains no speed here, only size"
         for row in slower
     ]
     for faulty, sentence in (
@@ -119,10 +119,6 @@ def warnings_of(
             "set it to performance for numbers that repeat"
         )
     return tuple(warnings)
-
-
-def _kind(precision: Precision) -> str:
-    return precision.upper() if precision in ("fp16", "int8") else precision
 
 
 def _name(row: BenchmarkRow) -> str:

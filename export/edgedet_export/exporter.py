@@ -149,7 +149,7 @@ def _check_request(request: ExportRequest, targets: dict[str, Target]) -> None:
             )
     if CALIBRATED.intersection(request.precisions) and request.calibration is None:
         raise UsageError(
-            "INT8 with integer activations needs images to calibrate on",
+            "INT8 needs images to calibrate on",
             got="no calibration images",
             expected="some dozens of images like those the detector will see; they need no labels",
             fix="--calibration DIR, or --calibration builtin",
