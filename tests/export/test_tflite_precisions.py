@@ -118,15 +118,22 @@ def test_an_image_goes_through_the_whole_pipeline(tflite_bundle: Bundle, precisi
     image = next(iter(open_dataset("builtin", split="test")))
     with load(tflite_bundle.root, "eager") as reference, load(tflite_bundle.root, "tflite", precision) as own:
         wanted, found = reference(image.image_bgr), own(image.image_bgr)
-    assert len(wanted) > 0
-    assert found.class_ids.tolist() == wanted.class_ids.tolist()
-    np.testing.assert_allclose(found.boxes_xyxy, wanted.boxes_xyxy, atol=6)
+    certain = wanted.above(wanted.scores[0] / 2)
+    assert len(certain) > 0
+    for box, class_id in zip(certain.boxes_xyxy, certain.class_ids, strict=True):
+        distances = np.abs(found.boxes_xyxy[found.class_ids == class_id] - box).max(axis=1)
+        assert distances.min() < 6
 
 
-def test_both_are_within_their_budgets_on_the_built_in_images(tflite_bundle: Bundle) -> None:
-    report = run_parity(tflite_bundle, open_dataset("builtin", split="test"), limit=24)
-    assert {row.precision for row in report.rows} == {"int8-a16", "int8-dynamic"}
-    assert report.passed, [(row.precision, row.reasons) for row in report.rows]
+@pytest.mark.slow
+def test_every_precision_is_within_its_budget_on_the_built_in_images(
+    full_bundle: Bundle, tflite_bundle: Bundle
+) -> None:
+    data = open_dataset("builtin", split="test")
+    for bundle, precisions in ((full_bundle, {"fp16"}), (tflite_bundle, {"int8-a16", "int8-dynamic"})):
+        report = run_parity(bundle, data, precisions=sorted(precisions))
+        assert {row.precision for row in report.rows} == precisions
+        assert report.passed, [(row.runtime, row.precision, row.reasons) for row in report.rows]
 
 
 class Joined(nn.Module):
