@@ -20,8 +20,8 @@ from edgedet_export.target import Exported, Source
 class OpenVinoTarget:
     """`model.xml` and `model.bin`: weights in float32, in float16, or int8 where quantized.
 
-    OpenVINO's float16 is of the file: the device's plugin chooses what it computes in. On CPUs tensors between
-    operators are float32 here.
+    OpenVINO's float16 is of the file: the device's plugin chooses what it computes in. On CPUs,
+    tensors between operators are float32 here.
     """
 
     runtime: ClassVar[str] = "openvino"
