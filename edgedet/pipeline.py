@@ -86,7 +86,7 @@ def load(
     Args:
         path: A bundle folder, or one .onnx, .xml, .tflite, .engine or .safetensors file with its spec inside.
         runtime: One of the names in `edgedet.registry.RUNTIMES`; by default the first one installed.
-        precision: "fp32" or "int8"; by default the first that the runtime has, in that order.
+        precision: One of `edgedet.spec.PRECISIONS`; by default the first that the runtime has, in that order.
         threads: CPU threads of the runtime; by default the vendor's choice.
 
     Raises:

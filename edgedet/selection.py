@@ -12,9 +12,6 @@ from edgedet.spec import PRECISIONS, Precision, Value
 # The checkpoint in PyTorch: a bundle has it in float only, and that it has no other is not worth a word.
 FLOAT = "eager"
 
-# What the targets make; the schema of a spec also has fp16, which none makes yet.
-MADE_PRECISIONS: tuple[Precision, ...] = ("fp32", "int8")
-
 
 class Skipped(Value):
     """A runtime and precision that was left out, and why."""
@@ -92,7 +89,7 @@ def check_precision(name: str) -> Precision:
     raise UsageError(
         "there is no precision of that name",
         got=repr(name),
-        expected="one of " + ", ".join(MADE_PRECISIONS),
+        expected="one of " + ", ".join(PRECISIONS),
         fix="use one of those",
     )
 

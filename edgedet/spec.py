@@ -17,8 +17,11 @@ from edgedet.errors import BundleError
 SCHEMA_VERSION: Final = 1
 
 DType = Literal["float32", "float16", "uint8", "int8", "int32", "int64"]
-Precision = Literal["fp32", "fp16", "int8"]
-PRECISIONS: tuple[Precision, ...] = ("fp32", "fp16", "int8")
+# The part behind "int8-" says what activations are where they are not int8: float, or int16.
+Precision = Literal["fp32", "fp16", "int8", "int8-a16", "int8-dynamic"]
+PRECISIONS: tuple[Precision, ...] = ("fp32", "fp16", "int8", "int8-a16", "int8-dynamic")
+# Those whose activations have ranges that were seen on images; a fake-quantized graph is their reference.
+CALIBRATED: frozenset[Precision] = frozenset({"int8", "int8-a16"})
 
 
 # A spec comes from files of others; these bounds keep its priors under 100 MB.
@@ -145,7 +148,7 @@ DecoderSpec = SsdDecoder  # becomes a union discriminated by `family` with the s
 
 
 class QuantizationSpec(Value):
-    """How an INT8 artifact was quantized; `encoding` names the terms its ranges were written in."""
+    """How a calibrated artifact was quantized; `encoding` names the terms its ranges were written in."""
 
     encoding: str
     observer: str

@@ -79,7 +79,8 @@ def bundle(shared_folder: Path, checkpoint: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def full_bundle(shared_folder: Path, trained: Path) -> Bundle:
-    """Every target in fp32 and int8, of the detector of the built-in shapes, to be read and never written."""
+    """Every target in what all of them make, of the detector of the built-in shapes, to be read and never
+    written."""
     pytest.importorskip("litert_torch", reason="the export extra is not installed")
     from edgedet_calibration.recipe import Recipe
     from edgedet_export.exporter import ExportRequest, export_bundle
@@ -92,7 +93,30 @@ def full_bundle(shared_folder: Path, trained: Path) -> Bundle:
                     trained,
                     path,
                     ("onnx", "openvino", "tflite", "tensorrt"),
-                    ("fp32", "int8"),
+                    ("fp32", "fp16", "int8"),
+                    calibration=open_dataset("builtin", split="val"),
+                    recipe=Recipe(images=6),
+                )
+            )
+    return open_bundle(path)
+
+
+@pytest.fixture(scope="session")
+def tflite_bundle(shared_folder: Path, trained: Path) -> Bundle:
+    """What TFLite alone makes, of the same detector, to be read and never written."""
+    pytest.importorskip("litert_torch", reason="the export extra is not installed")
+    from edgedet_calibration.recipe import Recipe
+    from edgedet_export.exporter import ExportRequest, export_bundle
+
+    path = shared_folder / "tflite"
+    with FileLock(f"{path}.lock"):
+        if not path.exists():
+            export_bundle(
+                ExportRequest(
+                    trained,
+                    path,
+                    ("tflite",),
+                    ("int8-a16", "int8-dynamic"),
                     calibration=open_dataset("builtin", split="val"),
                     recipe=Recipe(images=6),
                 )

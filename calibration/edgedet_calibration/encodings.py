@@ -44,7 +44,13 @@ class Encoding:
     def arithmetic(self) -> str:
         """A name for what decides the results of a quantized graph: encodings that share it agree."""
         placement = "fused" if self.fuses_epilogues else "lowered"
-        return f"{'symmetric' if self.symmetric else 'affine'} {placement}"
+        width = "" if self.quant_max < 2**8 else "16-bit "
+        return f"{width}{'symmetric' if self.symmetric else 'affine'} {placement}"
+
+    @property
+    def integer_biases(self) -> bool:
+        """Whether the kernels add biases as integers: TensorRT's add floats."""
+        return self.name != "tensorrt"
 
     def params(self, low: float, high: float) -> QuantParams:
         """Scale and zero point of a range, widened to hold 0, which padding and ReLU need exactly."""
@@ -66,5 +72,7 @@ OPENVINO = Encoding("openvino", torch.uint8, 0, 255, symmetric=False, fuses_epil
 TENSORRT = Encoding("tensorrt", torch.int8, -128, 127, symmetric=True, fuses_epilogues=True)
 # TFLite's full-integer specification: signed affine activations.
 TFLITE = Encoding("tflite", torch.int8, -128, 127, symmetric=False, fuses_epilogues=False)
+# TFLite's 16x8 specification: int16 activations with zero point 0, 64-bit sums and biases.
+TFLITE_16X8 = Encoding("tflite-16x8", torch.int16, -32767, 32767, symmetric=True, fuses_epilogues=False)
 
-ENCODINGS = {encoding.name: encoding for encoding in (ONNX_RUNTIME, OPENVINO, TENSORRT, TFLITE)}
+ENCODINGS = {encoding.name: encoding for encoding in (ONNX_RUNTIME, OPENVINO, TENSORRT, TFLITE, TFLITE_16X8)}

@@ -24,8 +24,10 @@ _aten = torch.ops.aten
 
 Range = tuple[float, float]
 
-# The range that TFLite prescribes for the output of LOGISTIC: scale 1/256, the lowest integer for 0.
+# The ranges that TFLite prescribes for the output of LOGISTIC: scale 1/256 with the lowest integer for 0, and
+# scale 1/32768 with zero point 0.
 _SIGMOID_RANGE: Range = (0.0, 255 / 256)
+_SYMMETRIC_SIGMOID_RANGE: Range = (0.0, 32767 / 32768)
 _SIXTH = 1 / 6
 
 
@@ -56,27 +58,29 @@ class Lowered:
 NOT_LOWERED = Lowered()
 
 
-def lower(graph_module: GraphModule, keeps_float: Callable[[str], bool]) -> Lowered:
+def lower(
+    graph_module: GraphModule, keeps_float: Callable[[str], bool], *, symmetric: bool = False
+) -> Lowered:
     """Rewrite the activations of a captured graph in place; what it computes stays the same.
 
     Args:
         graph_module: The graph.
         keeps_float: Says of a node's name whether it is to stay as it is.
+        symmetric: Integers are symmetric around 0: a range that starts at 0 saturates at its upper end only.
     """
     lowered = Lowered()
+    sigmoid_range = _SYMMETRIC_SIGMOID_RANGE if symmetric else _SIGMOID_RANGE
     for node in list(graph_module.graph.nodes):
         if node.op != "call_function" or keeps_float(node.name):
             continue
         if node.target is _aten.hardswish.default:
             _lower_hardswish(graph_module, node, lowered)
         elif node.target is _aten.silu.default:
-            _lower_silu(graph_module, node, lowered)
+            _lower_silu(graph_module, node, lowered, sigmoid_range)
         elif node.target is _aten.sigmoid.default:
-            lowered.fixed[node.name] = _SIGMOID_RANGE
+            lowered.fixed[node.name] = sigmoid_range
         elif _is_gate(node) and not keeps_float(node.args[0].name):
-            lowered.fixed[node.args[0].name] = (0.0, 1.0)
-            lowered.scaled[node.args[0].name] = (node.name, 1.0)
-            _replace(graph_module, node, node.args[0])
+            _lower_gate(graph_module, node, lowered, symmetric)
     graph_module.graph.lint()
     graph_module.recompile()
     return lowered
@@ -92,11 +96,23 @@ def _is_gate(node: Node) -> bool:
     return isinstance(source, Node) and source.target in WEIGHTED and len(source.users) == 1
 
 
-def _lower_silu(graph_module: GraphModule, node: Node, lowered: Lowered) -> None:
+def _lower_gate(graph_module: GraphModule, node: Node, lowered: Lowered, symmetric: bool) -> None:
+    """The quantization clips; where it does not clip at 0, a ReLU inside the convolution does."""
+    gate = node.args[0]
+    assert isinstance(gate, Node)
+    if symmetric:
+        with graph_module.graph.inserting_before(node):
+            gate = _call(node, "gate", _aten.relu.default, gate)
+    lowered.fixed[gate.name] = (0.0, 1.0)
+    lowered.scaled[gate.name] = (node.name, 1.0)
+    _replace(graph_module, node, gate)
+
+
+def _lower_silu(graph_module: GraphModule, node: Node, lowered: Lowered, sigmoid_range: Range) -> None:
     with graph_module.graph.inserting_before(node):
         gate = _call(node, "gate", _aten.sigmoid.default, node.args[0])
         product = _call(node, "product", _aten.mul.Tensor, node.args[0], gate)
-    lowered.fixed[gate.name] = _SIGMOID_RANGE
+    lowered.fixed[gate.name] = sigmoid_range
     lowered.scaled[product.name] = (node.name, 1.0)
     _replace(graph_module, node, product)
 

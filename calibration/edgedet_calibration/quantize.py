@@ -1,4 +1,4 @@
-"""Statistics and an encoding to a fake-quantized torch graph: source and reference of one INT8 artifact.
+"""Statistics and an encoding to a fake-quantized torch graph: source and reference of an integer artifact.
 
 torchao's PT2E machinery inserts the quantizers; where they go and with what scales is decided here, and every
 scale is fixed before it runs. The same statistics give every encoding, so that artifacts differ in type, not
@@ -90,7 +90,11 @@ def plan(captured: Captured, stats: Stats, recipe: Recipe, encoding: Encoding) -
         BundleError: The statistics are of another detector.
     """
     graph_module = copy.deepcopy(equalized(captured, stats.channel_factors).graph_module)
-    lowered = NOT_LOWERED if encoding.fuses_epilogues else lower(graph_module, recipe.keeps_float)
+    lowered = (
+        NOT_LOWERED
+        if encoding.fuses_epilogues
+        else lower(graph_module, recipe.keeps_float, symmetric=encoding.symmetric)
+    )
     placement = place(
         graph_module,
         recipe.keeps_float,
@@ -104,7 +108,7 @@ def plan(captured: Captured, stats: Stats, recipe: Recipe, encoding: Encoding) -
     floors = {
         node.name: smallest_weight_scale(bias, input_scale)
         for node, input_scale, bias in _biased_units(graph_module, placement, params)
-        if not encoding.symmetric
+        if encoding.integer_biases
     }
     return Plan(graph_module, lowered, placement, ranges, params, floors)
 
@@ -149,7 +153,7 @@ def quantize(
     graph_module = planned.graph_module
     if recipe.bias_correction:
         _shift_biases(graph_module, stats.shifts_for(recipe, encoding.arithmetic))
-    if not encoding.symmetric:  # TensorRT adds biases in float
+    if encoding.integer_biases:
         _round_biases(planned, recipe)
     quantizer = PlacementQuantizer(planned, recipe, encoding)
     prepared = prepare_pt2e(graph_module, quantizer)

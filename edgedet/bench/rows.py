@@ -115,10 +115,10 @@ def warnings_of(
         environment: The machine.
         load_average: Processes that were running on average in the minute before.
     """
-    slower = [row for row in rows if row.precision == "int8" and (row.speedup_vs_fp32 or 1) < 1]
+    slower = [row for row in rows if row.precision != "fp32" and (row.speedup_vs_fp32 or 1) < 1]
     warnings = [
         f"{_name(row)} takes {1 / (row.speedup_vs_fp32 or 1):.2f} times as long as its fp32: "
-        "INT8 gains no speed here, only size"
+        f"{row.precision} gains no speed here, only size"
         for row in slower
     ]
     for faulty, sentence in (

@@ -18,6 +18,7 @@ from edgedet.cli.output import JsonOption, Output, megabytes, notice, open_outpu
 from edgedet.cli.progress import Bars
 from edgedet.data import open_dataset
 from edgedet.errors import UsageError
+from edgedet.spec import PRECISIONS
 
 if TYPE_CHECKING:
     from edgedet_calibration.recipe import Recipe
@@ -40,12 +41,14 @@ def run(
     to: Annotated[
         str, typer.Option(help="Targets among " + ", ".join(registry.TARGETS) + ", with commas.")
     ] = ("onnx,openvino,tflite"),
-    precision: Annotated[str, typer.Option(help="fp32, int8, separated by commas.")] = "fp32",
+    precision: Annotated[
+        str, typer.Option(help="Among " + ", ".join(PRECISIONS) + ", with commas; not every target has all.")
+    ] = "fp32",
     calibration: Annotated[
         str | None,
         typer.Option(
             metavar="DIR|FILE",
-            help="Images that int8 is calibrated on, as for --data, or the calibration.json of a bundle.",
+            help="Images for int8 and int8-a16, as for --data, or the calibration.json of a bundle.",
         ),
     ] = None,
     split: SplitOption = None,

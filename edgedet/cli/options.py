@@ -9,7 +9,7 @@ import typer
 
 from edgedet import registry
 from edgedet.errors import UsageError
-from edgedet.selection import MADE_PRECISIONS, check_precision
+from edgedet.selection import check_precision
 from edgedet.spec import PRECISIONS, Precision
 
 BundleArgument = Annotated[Path, typer.Argument(metavar="BUNDLE", help="A folder made by `edgedet export`.")]
@@ -41,14 +41,15 @@ RuntimesOption = Annotated[
 PrecisionOption = Annotated[
     str | None,
     typer.Option(
-        "--precision", help=" or ".join(MADE_PRECISIONS) + "; the first that the bundle has if not given."
+        "--precision",
+        help="One of " + ", ".join(PRECISIONS) + "; the first that the bundle has if not given.",
     ),
 ]
 PrecisionsOption = Annotated[
     str | None,
     typer.Option(
         "--precisions",
-        help="Of " + ", ".join(MADE_PRECISIONS) + ", with commas; all of the bundle if not given.",
+        help="Of " + ", ".join(PRECISIONS) + ", with commas; all of the bundle if not given.",
     ),
 ]
 ThreadsOption = Annotated[
@@ -90,7 +91,7 @@ def precisions_from(text: str | None) -> tuple[Precision, ...] | None:
         raise UsageError(
             "there is no precision in the list",
             got=repr(text),
-            expected="names among " + ", ".join(MADE_PRECISIONS) + ", separated by commas",
+            expected="names among " + ", ".join(PRECISIONS) + ", separated by commas",
             fix="use the listed names",
         )
     return tuple(precision for precision in PRECISIONS if precision in names)

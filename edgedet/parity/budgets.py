@@ -7,7 +7,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import Field, ValidationError
+from pydantic import ConfigDict, Field, ValidationError
 
 from edgedet.errors import ConfigError
 from edgedet.spec import PRECISIONS, Precision, Value, first_problem
@@ -51,13 +51,18 @@ class Budget(Value):
 class Budgets(Value):
     """One budget a precision."""
 
+    model_config = ConfigDict(populate_by_name=True)
+
     fp32: Budget
     fp16: Budget
     int8: Budget
+    int8_a16: Budget = Field(alias="int8-a16")
+    int8_dynamic: Budget = Field(alias="int8-dynamic")
 
     def of(self, precision: Precision) -> Budget:
         """The budget of a precision."""
-        return {"fp32": self.fp32, "fp16": self.fp16, "int8": self.int8}[precision]
+        budget: Budget = getattr(self, precision.replace("-", "_"))
+        return budget
 
 
 def load_budgets(path: Path | None = None) -> Budgets:

@@ -1,6 +1,6 @@
 """One pass over the images with every artifact open: each image is decoded and preprocessed once for all.
 
-The reference of detections and mAP is the float detector in PyTorch. Raw outputs of an INT8 artifact are
+The reference of detections and mAP is the float detector in PyTorch. Raw outputs of a calibrated artifact are
 compared with the fake-quantized PyTorch module of its encoding instead, so that a fault of a runtime is told
 from the cost of quantization. Memory does not grow with the images but for their detections.
 """
@@ -43,7 +43,7 @@ from edgedet.parity.rows import Judged, parity_rows, warnings_of
 from edgedet.pipeline import RuntimeLike
 from edgedet.preprocess import Geometry, preprocess
 from edgedet.progress import Track, silent
-from edgedet.spec import DetectorSpec, QuantizationSpec
+from edgedet.spec import CALIBRATED, DetectorSpec, QuantizationSpec
 
 # An artifact whose own spec says otherwise here has no outputs or classes to hold against the reference's.
 _INCOMPARABLE = frozenset({"labels", "outputs"})
@@ -159,14 +159,14 @@ class _QuantizedReferences:
     def open(self, artifact: Artifact) -> QuantizationSpec | None:
         """Make the reference of an artifact ready; returns its key in `opened`, None for the float one."""
         key = artifact.quantization
-        if artifact.precision != "int8":
+        if artifact.precision not in CALIBRATED:
             return None
         if key is None:
             raise BundleError(
                 f"{artifact.files[0].path} cannot be compared",
-                got="an INT8 artifact without a word on how it was quantized",
+                got=f"an {artifact.precision} artifact without a word on how it was quantized",
                 expected="its encoding, observer and calibration in bundle.json",
-                fix="export again with INT8",
+                fix=f"export again with --precision {artifact.precision}",
             )
         if key not in self.opened:
             self._references = self._references or registry.REFERENCES.load("int8")(self._bundle)

@@ -175,7 +175,7 @@ def _artifact(row: ParityRow, timed: BenchmarkRow | None) -> ArtifactRow:
         speedup = NOTHING if timed.speedup_vs_fp32 is None else f"{timed.speedup_vs_fp32:.2f} ×"
         cells += [
             Cell("p50", _milliseconds(timed.total_ms.p50)),
-            Cell("vs fp32", speedup, "bad" if slower and row.precision == "int8" else ""),
+            Cell("vs fp32", speedup, "bad" if slower and row.precision != "fp32" else ""),
         ]
     return ArtifactRow(
         runtime=row.runtime,

@@ -23,13 +23,15 @@ from edgedet.files import sha256_of, staged_directory, write_atomically
 from edgedet.models.capture import Captured, capture
 from edgedet.models.checkpoint import load_checkpoint, read_info, read_ranges, save_checkpoint
 from edgedet.progress import Track, silent
-from edgedet.spec import Precision, Provenance, QuantizationSpec, Value
+from edgedet.spec import CALIBRATED, Precision, Provenance, QuantizationSpec, Value
+from edgedet_export.half import check_fits_half
 from edgedet_export.quiet import converter
 from edgedet_export.target import Exported, Source, Target
 from edgedet_export.verify import verification_tensors, verify
 
 if TYPE_CHECKING:
     from edgedet.models.config import DetectorConfig
+    from edgedet_calibration.encodings import Encoding
     from edgedet_calibration.recipe import Recipe
     from edgedet_calibration.stats import Stats
 
@@ -47,6 +49,7 @@ _TOOLS = (
     "openvino",
     "litert-torch",
     "ai-edge-litert",
+    "ai-edge-quantizer",
 )
 
 
@@ -58,9 +61,9 @@ class ExportRequest:
         checkpoint: A self-describing .safetensors file, or weights of the detector that `config` describes.
         output: The bundle's folder, which becomes visible when everything in it has been verified.
         targets: Names of `edgedet.registry.TARGETS`.
-        precisions: "fp32", "int8".
-        calibration: Images for INT8; a checkpoint of quantization-aware training needs none.
-        stats: What was collected for INT8 before, instead of images.
+        precisions: Names of `edgedet.spec.PRECISIONS`; each target must have each.
+        calibration: Images for int8 and int8-a16; a checkpoint of quantization-aware training needs none.
+        stats: What was collected for them before, instead of images.
         recipe: How to quantize; the default one if not given.
         overwrite: Replace a bundle that is there.
         config: The detector, for a file of weights that does not describe it.
@@ -108,8 +111,9 @@ def export_bundle(request: ExportRequest, track: Track = silent) -> ExportReport
     """Export a checkpoint to every target and precision asked for, or to none.
 
     Raises:
-        UsageError: A name does not exist, INT8 is asked for without images, or the output exists.
-        CheckpointError: The checkpoint cannot be loaded, or computes what is no number.
+        UsageError: A name does not exist, a target lacks a precision, there are no images to calibrate on, or
+            the output exists.
+        CheckpointError: The checkpoint cannot be loaded, or computes what is no number, or none of float16.
         VerificationError: An artifact does not compute what its source does.
         VendorError: A converter failed.
     """
@@ -151,14 +155,14 @@ def _check_request(request: ExportRequest, targets: dict[str, Target]) -> None:
             fix="--to onnx --precision fp32",
         )
     for name, target in targets.items():
-        for precision in request.precisions:
-            if precision not in target.precisions:
-                raise UsageError(
-                    f"the target {name} has no {precision}",
-                    got=precision,
-                    expected=", ".join(target.precisions),
-                    fix="choose one of those with --precision",
-                )
+        missing = [precision for precision in request.precisions if precision not in target.precisions]
+        if missing:
+            raise UsageError(
+                f"the target {name} has no {', '.join(missing)}",
+                got=", ".join(request.precisions),
+                expected=", ".join(target.precisions),
+                fix=_without_missing_pairs(request, targets),
+            )
     if request.calibration is not None and request.stats is not None:
         raise UsageError(
             "INT8 is calibrated once",
@@ -167,13 +171,26 @@ def _check_request(request: ExportRequest, targets: dict[str, Target]) -> None:
             fix="leave one of them out",
         )
     has_ranges = request.stats is not None or bool(read_ranges(request.checkpoint))
-    if "int8" in request.precisions and request.calibration is None and not has_ranges:
+    if CALIBRATED.intersection(request.precisions) and request.calibration is None and not has_ranges:
         raise UsageError(
             "INT8 needs images to calibrate on",
             got="no calibration images",
             expected="some dozens of images like those the detector will see; they need no labels",
             fix="--calibration DIR, --calibration builtin, or the calibration.json of an earlier bundle",
         )
+
+
+def _without_missing_pairs(request: ExportRequest, targets: dict[str, Target]) -> str:
+    """What can be asked for instead: for all targets at once, and for the others in bundles of their own."""
+    shared = [p for p in request.precisions if all(p in target.precisions for target in targets.values())]
+    fixes = [f"--precision {','.join(shared)} for all of these targets"] if shared else []
+    for precision in request.precisions:
+        able = [name for name, target in targets.items() if precision in target.precisions]
+        if able and precision not in shared:
+            fixes.append(
+                f"a bundle of its own for {precision}: --to {','.join(able)} --precision {precision}"
+            )
+    return "; or ".join(fixes) or "choose some of those with --precision"
 
 
 class _Export:
@@ -189,7 +206,9 @@ class _Export:
         images = request.calibration or open_dataset("builtin", split="test")
         self._tensors: Sequence[Floats] = verification_tensors(images, self.captured.spec.input)
         _check_finite(self._float, self._tensors[0])
-        if "int8" in request.precisions:
+        if "fp16" in request.precisions:
+            check_fits_half(self.captured.graph_module, self._tensors)
+        if CALIBRATED.intersection(request.precisions):
             self._calibrate(track)
 
     def write_eager(self) -> None:
@@ -266,7 +285,6 @@ class _Export:
     def _collect(self, track: Track) -> Stats:
         from edgedet_calibration.bias_correction import with_bias_shifts
         from edgedet_calibration.collect import collect
-        from edgedet_calibration.encodings import ENCODINGS
         from edgedet_calibration.equalization import equalized, measured_factors
         from edgedet_calibration.placement import place
         from edgedet_calibration.stats import Stats
@@ -284,23 +302,35 @@ class _Export:
         stats = stats.model_copy(update={"channel_factors": factors})
         if not recipe.bias_correction:
             return stats
-        encodings = [ENCODINGS[target.encoding] for target in self._targets]
-        return with_bias_shifts(captured, stats, recipe, encodings, images, track)
+        return with_bias_shifts(captured, stats, recipe, self._encodings(), images, track)
 
     def _reuse(self, stats: Stats) -> Stats:
         """Refuse what does not fit before anything is converted."""
-        from edgedet_calibration.encodings import ENCODINGS
         from edgedet_calibration.placement import place
 
         spec, placement = self.captured.spec, place(self.captured.graph_module, self.recipe.keeps_float)
         stats.check_fits(spec.provenance.checkpoint_sha256, spec.input, placement.ranges)
-        stats.check_reusable(self.recipe, [ENCODINGS[target.encoding].arithmetic for target in self._targets])
+        stats.check_reusable(self.recipe, [encoding.arithmetic for encoding in self._encodings()])
         return stats
 
-    def _source(self, target: Target, precision: Precision) -> Source:
-        return self._float if precision == "fp32" else self._quantized(target.encoding, target.fold_weights)
+    def _encodings(self) -> list[Encoding]:
+        """Those of all artifacts that were asked for."""
+        from edgedet_calibration.encodings import ENCODINGS
 
-    def _quantized(self, encoding: str, fold_weights: bool) -> Source:
+        return [
+            ENCODINGS[target.encodings[precision]]
+            for precision in self.request.precisions
+            for target in self._targets
+            if precision in target.encodings
+        ]
+
+    def _source(self, target: Target, precision: Precision) -> Source:
+        if precision in CALIBRATED:
+            return self._quantized(precision, target.encodings[precision], target.fold_weights)
+        spec = self.captured.spec.model_copy(update={"precision": precision})
+        return Source(self.captured.graph_module, self.captured.example_inputs, spec)
+
+    def _quantized(self, precision: Precision, encoding: str, fold_weights: bool) -> Source:
         from edgedet_calibration.encodings import ENCODINGS
         from edgedet_calibration.quantize import quantize
 
@@ -315,7 +345,7 @@ class _Export:
             float_layers=self.recipe.float_layers,
             calibration_sha256=self._calibration_sha256,
         )
-        update: dict[str, Any] = {"precision": "int8", "quantization": quantization}
+        update: dict[str, Any] = {"precision": precision, "quantization": quantization}
         spec = self.captured.spec.model_copy(update=update)
         return Source(graph_module, self.captured.example_inputs, spec)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import ClassVar
 from weakref import WeakKeyDictionary
@@ -9,8 +10,10 @@ from weakref import WeakKeyDictionary
 import onnx_ir as ir
 import torch
 from onnx_ir.passes.common import RemoveUnusedNodesPass, RemoveUnusedOpsetsPass
+from torch.fx import GraphModule
 
 from edgedet.spec import Precision
+from edgedet_export.half import Halved
 from edgedet_export.metadata import embed_onnx
 from edgedet_export.passes.drop_clips import drop_clips
 from edgedet_export.passes.pool_means import pool_means
@@ -22,44 +25,59 @@ from edgedet_export.target import Exported, Source
 OPSET = 20
 
 
-# A conversion takes seconds and lives as long as its source.
-_CONVERTED: WeakKeyDictionary[Source, ir.Model] = WeakKeyDictionary()
+# A conversion takes seconds and lives as long as its graph, which may have one in float32 and one in float16.
+_CONVERTED: WeakKeyDictionary[GraphModule, dict[torch.dtype, ir.Model]] = WeakKeyDictionary()
 
 
 class OnnxTarget:
-    """ONNX with Q/DQ pairs where it is INT8: uint8 activations, int8 weights, int32 biases."""
+    """ONNX with Q/DQ pairs where it is INT8: uint8 activations, int8 weights, int32 biases.
+
+    In fp16 everything between float32 inputs and outputs is float16. No int8-a16: ONNX has 16-bit Q/DQ pairs
+    from operator set 21 on, but ONNX Runtime computes the convolutions between them in float.
+    """
 
     runtime: ClassVar[str] = "ort"
-    encoding: ClassVar[str] = "onnxruntime"
+    encodings: ClassVar[Mapping[Precision, str]] = {"int8": "onnxruntime"}
     fold_weights: ClassVar[bool] = True
-    precisions: ClassVar[tuple[Precision, ...]] = ("fp32", "int8")
+    precisions: ClassVar[tuple[Precision, ...]] = ("fp32", "fp16", "int8")
 
     def export(self, source: Source, folder: Path) -> Exported:
         """Write `model.onnx`."""
         path = folder / "model.onnx"
-        ir.save(to_onnx(source), path)
+        ir.save(to_onnx(source, dtype_of(source)), path)
         embed_onnx(path, source.spec)
         return Exported((path,))
 
 
-def to_onnx(source: Source) -> ir.Model:
+def dtype_of(source: Source) -> torch.dtype:
+    """What a source's precision asks of a format in which the graph says what is computed."""
+    return torch.float16 if source.spec.precision == "fp16" else torch.float32
+
+
+def to_onnx(source: Source, dtype: torch.dtype = torch.float32) -> ir.Model:
     """A source as an ONNX model with the spec's names and nothing of the machine that exported it.
 
-    Biases are int32 unless the encoding is symmetric: TensorRT reads float biases only. The targets that
-    start from ONNX share one conversion of a source; they save the model and do not change it.
+    Biases are int32 unless they are for TensorRT, which reads float biases only. The targets that start from
+    ONNX share one conversion of a graph; they save the model and do not change it.
+
+    Args:
+        source: The source.
+        dtype: What floats are between float32 inputs and outputs: float32, or float16 for a float source.
 
     Raises:
         VendorError: The exporter does not know an operator.
     """
-    if source not in _CONVERTED:
-        _CONVERTED[source] = _convert(source)
-    return _CONVERTED[source]
+    converted = _CONVERTED.setdefault(source.graph_module, {})
+    if dtype not in converted:
+        converted[dtype] = _convert(source, dtype)
+    return converted[dtype]
 
 
-def _convert(source: Source) -> ir.Model:
+def _convert(source: Source, dtype: torch.dtype) -> ir.Model:
+    module = Halved(source.graph_module) if dtype == torch.float16 else source.graph_module
     with converter("torch.onnx"):
         program = torch.onnx.export(
-            torch.export.export(source.graph_module, source.example_inputs),
+            torch.export.export(module, source.example_inputs),
             dynamo=True,
             verbose=False,
             opset_version=OPSET,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import ClassVar
 
@@ -17,12 +18,16 @@ from edgedet_export.target import Exported, Source
 
 
 class OpenVinoTarget:
-    """`model.xml` and `model.bin`, weights uncompressed in float and int8 where quantized."""
+    """`model.xml` and `model.bin`: weights in float32, in float16, or int8 where quantized.
+
+    OpenVINO's float16 is of the file: the device's plugin chooses what it computes in. On CPUs,
+    tensors between operators are float32 here.
+    """
 
     runtime: ClassVar[str] = "openvino"
-    encoding: ClassVar[str] = "openvino"
+    encodings: ClassVar[Mapping[Precision, str]] = {"int8": "openvino"}
     fold_weights: ClassVar[bool] = True
-    precisions: ClassVar[tuple[Precision, ...]] = ("fp32", "int8")
+    precisions: ClassVar[tuple[Precision, ...]] = ("fp32", "fp16", "int8")
 
     def export(self, source: Source, folder: Path) -> Exported:
         """Write `model.xml` and `model.bin`."""
@@ -35,5 +40,5 @@ class OpenVinoTarget:
                 # network.
                 model = ov.Core().read_model(onnx_path)
                 embed_openvino(model, source.spec)
-                ov.save_model(model, path, compress_to_fp16=False)
+                ov.save_model(model, path, compress_to_fp16=source.spec.precision == "fp16")
         return Exported((path, path.with_suffix(".bin")))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Protocol
@@ -18,8 +19,10 @@ if TYPE_CHECKING:
 class Source:
     """What is exported: a float graph, or one with quantizers in the target's encoding.
 
+    A target makes fp16 and int8-dynamic from the float graph, which is also what they are compared with.
+
     Attributes:
-        graph_module: Operators of ATen, and of `quantized_decomposed` where it is INT8.
+        graph_module: Operators of ATen, and of `quantized_decomposed` where it is calibrated.
         example_inputs: Tensors of the input's shape.
         spec: Goes into the artifact; its outputs are the graph's, in order.
     """
@@ -47,13 +50,13 @@ class Target(Protocol):
 
     Attributes:
         runtime: The runtime that opens and verifies it, a name of `edgedet.registry.RUNTIMES`.
-        encoding: The encoding of INT8 sources, a name of `edgedet_calibration.encodings.ENCODINGS`.
-        fold_weights: Whether INT8 sources hold weights as integers (`edgedet_calibration.quantize`).
+        encodings: For each calibrated precision, a name of `edgedet_calibration.encodings.ENCODINGS`.
+        fold_weights: Whether calibrated sources hold weights as integers (`edgedet_calibration.quantize`).
         precisions: What it can export.
     """
 
     runtime: ClassVar[str]
-    encoding: ClassVar[str]
+    encodings: ClassVar[Mapping[Precision, str]]
     fold_weights: ClassVar[bool]
     precisions: ClassVar[tuple[Precision, ...]]
 

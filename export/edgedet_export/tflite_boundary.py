@@ -10,18 +10,19 @@ from ai_edge_litert import schema_py_generated as schema
 from edgedet.spec import DetectorSpec
 
 _FILE_IDENTIFIER = b"TFL3"
+_INTEGERS = {schema.TensorType.INT8, schema.TensorType.INT16, schema.TensorType.UINT8}
 
 
 def with_float_boundary(content: bytes) -> bytes:
     """Put QUANTIZE behind every integer input and DEQUANTIZE before every integer output."""
-    model = _unpack(content)
+    model = unpack(content)
     graph = model.subgraphs[0]
     inputs = {index: _float_twin(graph, index) for index in graph.inputs if _is_quantized(graph, index)}
     outputs = {index: _float_twin(graph, index) for index in graph.outputs if _is_quantized(graph, index)}
     if not inputs and not outputs:
         return content
-    quantize = _operator_code(model, schema.BuiltinOperator.QUANTIZE)
-    dequantize = _operator_code(model, schema.BuiltinOperator.DEQUANTIZE)
+    quantize = operator_code(model, schema.BuiltinOperator.QUANTIZE)
+    dequantize = operator_code(model, schema.BuiltinOperator.DEQUANTIZE)
     before = [_operator(quantize, twin, index) for index, twin in inputs.items()]
     after = [_operator(dequantize, index, twin) for index, twin in outputs.items()]
     graph.operators = before + list(graph.operators) + after
@@ -32,36 +33,43 @@ def with_float_boundary(content: bytes) -> bytes:
             entry.tensorIndex = inputs.get(entry.tensorIndex, entry.tensorIndex)
         for entry in signature.outputs:
             entry.tensorIndex = outputs.get(entry.tensorIndex, entry.tensorIndex)
-    return _pack(model)
+    return pack(model)
 
 
 def name_signature(content: bytes, spec: DetectorSpec) -> bytes:
     """Give inputs and outputs the spec's names, in the signature and as tensor names."""
-    model = _unpack(content)
+    model = unpack(content)
     graph = model.subgraphs[0]
     signature = model.signatureDefs[0]
     # The converter numbers outputs in the order of the graph's; the subgraph's own order may differ.
-    signature.outputs.sort(key=lambda entry: int(bytes(entry.name).rsplit(b"_", 1)[1]))
+    signature.outputs.sort(key=output_number)
     names = [output.name for output in spec.outputs]
     for entries, wanted in ((signature.inputs, [spec.input.name]), (signature.outputs, names)):
         for entry, name in zip(entries, wanted, strict=True):
             entry.name = name
             graph.tensors[entry.tensorIndex].name = name
-    return _pack(model)
+    return pack(model)
 
 
-def _unpack(content: bytes) -> Any:
+def output_number(entry: Any) -> int:
+    """The number that the converter gave an output of the signature."""
+    return int(bytes(entry.name).rsplit(b"_", 1)[1])
+
+
+def unpack(content: bytes) -> Any:
+    """A flatbuffer as objects that can be changed."""
     return schema.ModelT.InitFromObj(schema.Model.GetRootAsModel(content, 0))
 
 
-def _pack(model: Any) -> bytes:
+def pack(model: Any) -> bytes:
+    """The flatbuffer of a changed model."""
     builder = flatbuffers.Builder(1 << 20)
     builder.Finish(model.Pack(builder), file_identifier=_FILE_IDENTIFIER)
     return bytes(builder.Output())
 
 
 def _is_quantized(graph: Any, index: int) -> bool:
-    return graph.tensors[index].type in {schema.TensorType.INT8, schema.TensorType.UINT8}
+    return graph.tensors[index].type in _INTEGERS
 
 
 def _float_twin(graph: Any, index: int) -> int:
@@ -74,12 +82,13 @@ def _float_twin(graph: Any, index: int) -> int:
     return len(graph.tensors) - 1
 
 
-def _operator_code(model: Any, builtin: int) -> int:
+def operator_code(model: Any, builtin: int, version: int = 2) -> int:
+    """The index of a builtin operator's code, which is added where the model has none."""
     for index, code in enumerate(model.operatorCodes):
         if code.builtinCode == builtin:
             return index
     code = schema.OperatorCodeT()
-    code.builtinCode, code.deprecatedBuiltinCode, code.version = builtin, min(builtin, 127), 2
+    code.builtinCode, code.deprecatedBuiltinCode, code.version = builtin, min(builtin, 127), version
     model.operatorCodes.append(code)
     return len(model.operatorCodes) - 1
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,13 +15,19 @@ from edgedet.errors import DataError, MissingExtraError, VerificationError
 from edgedet.parity.compare import ERROR_LIMIT, OutputComparison
 from edgedet.parity.report import OutputDifference
 from edgedet.preprocess import preprocess
-from edgedet.spec import DetectorSpec, InputSpec
+from edgedet.spec import DetectorSpec, InputSpec, Precision
 from edgedet_export.target import Source
 
-# These tell a broken artifact from a sound one on four images. What quantization costs, and the stricter INT8
-# budget of 30 dB, are judged by parity on a whole data set.
+# These tell a broken artifact from a sound one on four images. What quantization costs, and the stricter
+# budgets, are judged by parity on a whole data set.
 FLOAT_MAX_RELATIVE_ERROR = 1e-4
 INT8_MIN_SNR_DB = 10.0
+MIN_SNR_DB: Mapping[Precision, float] = {
+    "fp16": 40.0,
+    "int8": INT8_MIN_SNR_DB,
+    "int8-a16": 30.0,
+    "int8-dynamic": INT8_MIN_SNR_DB,
+}
 
 _IMAGES = 4
 
@@ -100,20 +106,22 @@ def _check_output(path: Path, output: OutputDifference, spec: DetectorSpec) -> N
             expected="the shape of the spec and finite values",
             fix=_REPORT,
         )
-    if spec.quantization is None and output.max_relative_error > FLOAT_MAX_RELATIVE_ERROR:
+    if spec.precision == "fp32" and output.max_relative_error > FLOAT_MAX_RELATIVE_ERROR:
         raise VerificationError(
             f"{name} does not compute what it was exported from",
             got=f"{output.name} with a relative error of {output.max_relative_error:.2g}",
             expected=f"{FLOAT_MAX_RELATIVE_ERROR:g} at most",
             fix=_REPORT,
         )
-    if spec.quantization is not None and output.snr_db < INT8_MIN_SNR_DB:
+    limit = MIN_SNR_DB.get(spec.precision)
+    if limit is not None and output.snr_db < limit:
+        graph = "float graph" if spec.quantization is None else "fake-quantized graph"
         raise VerificationError(
-            f"{name} is too far from the fake-quantized graph that it was exported from",
+            f"{name} is too far from the {graph} that it was exported from",
             got=f"{output.name} with {output.snr_db:.1f} dB signal to noise",
-            expected=f"{INT8_MIN_SNR_DB:g} dB at least",
+            expected=f"{limit:g} dB at least",
             fix="calibrate on images like those it was trained on, train a detector that has learned little "
-            "for longer, or leave int8 out: --precision fp32",
+            f"for longer, or leave {spec.precision} out: --precision fp32",
         )
 
 

@@ -40,7 +40,14 @@ def test_every_encoding_holds_zero_exactly_and_its_range_within_half_a_step(a: f
 
 @given(ends, ends)
 def test_the_symmetric_zero_point_is_zero(a: float, b: float) -> None:
-    assert ENCODINGS["tensorrt"].params(min(a, b), max(a, b)).zero_point == 0
+    for name in ("tensorrt", "tflite-16x8"):
+        assert ENCODINGS[name].params(min(a, b), max(a, b)).zero_point == 0
+
+
+def test_encodings_that_compute_otherwise_have_bias_shifts_of_their_own() -> None:
+    arithmetics = [encoding.arithmetic for encoding in ENCODINGS.values()]
+    assert ENCODINGS["tflite"].arithmetic == ENCODINGS["onnxruntime"].arithmetic
+    assert len(set(arithmetics)) == len(arithmetics) - 1
 
 
 @given(ends, ends, st.floats(1.01, 10))

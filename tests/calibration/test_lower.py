@@ -11,6 +11,7 @@ from torch import nn
 from torch.fx import GraphModule
 
 from edgedet.models.capture import absorb_hardsigmoid
+from edgedet_calibration.encodings import TFLITE, TFLITE_16X8, QuantParams
 from edgedet_calibration.lower import lower
 from edgedet_calibration.placement import place
 
@@ -161,6 +162,16 @@ def test_a_gate_is_left_to_the_saturation_of_its_quantization() -> None:
     assert node.target is _aten.conv2d.default
 
 
+def test_a_gate_in_symmetric_integers_keeps_the_half_that_they_do_not_clip() -> None:
+    graph_module = exported(SqueezeExcite())
+    lowered = lower(graph_module, lambda _: False, symmetric=True)
+    assert targets(graph_module)[_aten.clamp.default] == 0
+    (gate,) = [name for name, limits in lowered.fixed.items() if limits == (0.0, 1.0)]
+    (node,) = [node for node in graph_module.graph.nodes if node.name == gate]
+    assert node.target is _aten.relu.default
+    assert TFLITE_16X8.params(0.0, 1.0).scale * TFLITE_16X8.quant_max == pytest.approx(1.0)
+
+
 def test_a_gate_that_shares_its_range_keeps_its_clamp() -> None:
     graph_module = exported(MovedGate())
     lowered = lower(graph_module, lambda _: False)
@@ -171,6 +182,9 @@ def test_a_gate_that_shares_its_range_keeps_its_clamp() -> None:
 def test_a_sigmoid_has_the_range_that_tflite_prescribes() -> None:
     lowered = lower(exported(Sigmoid()), lambda _: False)
     assert lowered.fixed == {"sigmoid": (0.0, 255 / 256)}
+    assert TFLITE.params(*lowered.fixed["sigmoid"]) == QuantParams(1 / 256, -128)
+    lowered = lower(exported(Sigmoid()), lambda _: False, symmetric=True)
+    assert TFLITE_16X8.params(*lowered.fixed["sigmoid"]) == QuantParams(1 / 32768, 0)
 
 
 def test_silu_is_a_product_with_a_sigmoid_in_the_range_that_tflite_prescribes() -> None:

@@ -50,7 +50,7 @@ def runtime(request: pytest.FixtureRequest) -> Any:
         pytest.skip(str(exc))
 
 
-@pytest.fixture(params=["fp32", "int8"])
+@pytest.fixture(params=["fp32", "fp16", "int8"])
 def subject(request: pytest.FixtureRequest, runtime: Any, full_bundle: Bundle) -> Subject:
     """Every runtime with its artifact of each precision."""
     try:

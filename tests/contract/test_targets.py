@@ -12,8 +12,7 @@ import pytest
 from edgedet import registry
 from edgedet.bundle import MANIFEST, Artifact, Bundle, open_bundle
 from edgedet.errors import MissingError, UsageError
-from edgedet.selection import MADE_PRECISIONS
-from edgedet.spec import PRECISIONS, DetectorSpec
+from edgedet.spec import CALIBRATED, PRECISIONS, DetectorSpec
 
 
 @pytest.fixture(params=list(registry.TARGETS))
@@ -28,7 +27,7 @@ def target(request: pytest.FixtureRequest) -> str:
 
 @dataclass(frozen=True)
 class Written:
-    """What a target wrote into the shared bundle in one precision."""
+    """What a target wrote into a shared bundle in one precision."""
 
     bundle: Bundle
     artifact: Artifact
@@ -38,14 +37,18 @@ class Written:
         return self.bundle.spec_of(self.artifact)
 
 
-@pytest.fixture(params=["fp32", "int8"])
-def written(request: pytest.FixtureRequest, target: str, full_bundle: Bundle) -> Written:
+@pytest.fixture(params=PRECISIONS)
+def written(request: pytest.FixtureRequest, target: str) -> Written:
+    if request.param not in registry.TARGETS.load(target).precisions:
+        pytest.skip(f"{target} has no {request.param}")
+    shared = request.param in ("fp32", "fp16", "int8")
+    bundle: Bundle = request.getfixturevalue("full_bundle" if shared else "tflite_bundle")
     (artifact,) = (
         artifact
-        for artifact in full_bundle.manifest.artifacts
+        for artifact in bundle.manifest.artifacts
         if (artifact.target, artifact.precision) == (target, request.param)
     )
-    return Written(full_bundle, artifact)
+    return Written(bundle, artifact)
 
 
 def test_a_target_names_a_runtime_an_encoding_and_precisions_that_exist(target: str) -> None:
@@ -53,10 +56,15 @@ def test_a_target_names_a_runtime_an_encoding_and_precisions_that_exist(target: 
 
     kind = registry.TARGETS.load(target)
     assert kind.runtime in registry.RUNTIMES
-    assert kind.encoding in ENCODINGS
+    assert set(kind.encodings) == CALIBRATED.intersection(kind.precisions)
+    assert set(kind.encodings.values()) <= set(ENCODINGS)
     assert set(kind.precisions) <= set(PRECISIONS)
-    assert set(kind.precisions) <= set(MADE_PRECISIONS), "messages list these as the ones that there are"
-    assert {"fp32", "int8"} <= set(kind.precisions)
+    assert {"fp32", "fp16", "int8"} <= set(kind.precisions)
+
+
+def test_every_precision_is_made_by_some_target() -> None:
+    made = {p for name in registry.TARGETS for p in registry.TARGETS.load(name).precisions}
+    assert made == set(PRECISIONS), "messages list these as the ones that there are"
 
 
 def test_every_file_is_there_and_in_the_folder_of_its_precision(written: Written) -> None:
@@ -77,11 +85,30 @@ def test_the_bundle_holds_no_file_that_the_manifest_does_not_list(full_bundle: B
 def test_the_spec_inside_says_how_the_artifact_was_quantized(written: Written) -> None:
     spec, kind = written.spec, registry.TARGETS.load(written.artifact.target)
     assert spec.precision == written.artifact.precision
-    if spec.precision == "fp32":
-        assert spec.quantization is None
-    else:
+    if spec.precision in CALIBRATED:
         assert spec.quantization is not None
-        assert spec.quantization.encoding == kind.encoding
+        assert spec.quantization.encoding == kind.encodings[spec.precision]
+    else:
+        assert spec.quantization is None
+
+
+def test_an_artifact_is_as_much_smaller_as_its_weights_are(written: Written, full_bundle: Bundle) -> None:
+    def binary_bytes(artifact: Artifact) -> int:
+        suffixes = {".bin", ".onnx", ".tflite"}
+        return sum(entry.bytes for entry in artifact.files if Path(entry.path).suffix in suffixes)
+
+    target = written.artifact.target
+    artifacts = {(a.target, a.precision): a for a in full_bundle.manifest.artifacts}
+    share = binary_bytes(written.artifact) / binary_bytes(artifacts[target, "fp32"])
+    # The detector is tiny: graph, scales and biases weigh as much as weights in int8 do.
+    smallest, largest = {
+        "fp32": (1.0, 1.0),
+        "fp16": (0.45, 0.6),
+        "int8": (0.2, 0.7),
+        "int8-a16": (0.2, 0.5),
+        "int8-dynamic": (0.2, 0.4),
+    }[written.spec.precision]
+    assert smallest <= share <= largest
 
 
 def test_its_runtime_opens_the_artifact_with_the_spec_that_was_written(written: Written) -> None:
@@ -96,7 +123,7 @@ def test_its_runtime_opens_the_artifact_with_the_spec_that_was_written(written: 
 def test_tensorrt_leaves_the_onnx_that_an_engine_is_built_from(full_bundle: Bundle) -> None:
     onnx_runtime = registry.RUNTIMES.load("ort")
     artifacts = [a for a in full_bundle.manifest.artifacts if a.target == "tensorrt"]
-    assert [artifact.precision for artifact in artifacts] == ["fp32", "int8"]
+    assert [artifact.precision for artifact in artifacts] == ["fp32", "fp16", "int8"]
     for artifact in artifacts:
         assert bool(artifact.runtime) == artifact.files[0].path.endswith(".engine")
         assert artifact.runtime or "engine not built here" in artifact.note

@@ -78,7 +78,7 @@ def test_inspect_reads_a_lone_file_and_warns_of_nothing_where_all_is_in_integers
 def test_inspect_refuses_a_runtime_without_executed(
     quantized: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(["inspect", str(quantized(False).root), "--runtime", "ort"]) == 2
+    assert main(["inspect", str(quantized(False).root), "--runtimes", "ort"]) == 2
     assert "add --executed" in capsys.readouterr().err
 
 

@@ -20,11 +20,11 @@ ROOT = Path(__file__).resolve().parents[2]
 
 def test_a_bundle_holds_every_artifact_with_its_hash(full_bundle: Bundle) -> None:
     artifacts = {(a.target, a.precision): a for a in full_bundle.manifest.artifacts}
-    targets = ("onnx", "openvino", "tflite", "tensorrt")
-    assert set(artifacts) == {("torch", "fp32")} | {(t, p) for t in targets for p in ("fp32", "int8")}
+    targets, precisions = ("onnx", "openvino", "tflite", "tensorrt"), ("fp32", "fp16", "int8")
+    assert set(artifacts) == {("torch", "fp32")} | {(t, p) for t in targets for p in precisions}
     for artifact in artifacts.values():
         assert full_bundle.path_of(artifact).stat().st_size <= artifact.bytes
-    for precision in ("fp32", "int8"):  # what could not be built says so
+    for precision in precisions:  # what could not be built says so
         tensorrt = artifacts["tensorrt", precision]
         assert tensorrt.runtime == "tensorrt" or "engine not built here" in tensorrt.note
         assert "pip install" not in tensorrt.note, "a bundle goes to other machines than the one that made it"
@@ -101,6 +101,16 @@ def test_what_cannot_be_exported_is_refused_before_any_work(checkpoint: Path, tm
         export_bundle(request(targets=("coreml",)))
     with pytest.raises(UsageError, match="INT8 needs images"):
         export_bundle(request(precisions=("int8",)))
+    with pytest.raises(UsageError, match="INT8 needs images"):
+        export_bundle(request(targets=("tflite",), precisions=("int8-a16",)))
+    mixed = request(targets=("onnx", "tflite"), precisions=("fp32", "int8-a16", "int8-dynamic"))
+    with pytest.raises(UsageError, match="onnx has no int8-a16, int8-dynamic") as refusal:
+        export_bundle(mixed)
+    assert refusal.value.expected == "fp32, fp16, int8"
+    assert refusal.value.fix == (
+        "--precision fp32 for all of these targets; or a bundle of its own for int8-a16: --to tflite "
+        "--precision int8-a16; or a bundle of its own for int8-dynamic: --to tflite --precision int8-dynamic"
+    )
     with pytest.raises(UsageError, match="nothing to export"):
         export_bundle(request(targets=()))
     (tmp_path / "b").mkdir()

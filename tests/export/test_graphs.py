@@ -91,7 +91,7 @@ def test_the_tensorrt_graph_quantizes_activations_to_int8_with_zero_point_0(full
     assert all(zero_point.dtype == "int8" and not zero_point.any() for zero_point in zero_points)
 
 
-@pytest.mark.parametrize("precision", ["fp32", "int8"])
+@pytest.mark.parametrize("precision", ["fp32", "fp16", "int8"])
 def test_onnx_artifacts_pass_the_onnx_checker(full_bundle: Bundle, precision: str) -> None:
     for name in ("model.onnx", "model.trt.onnx"):
         onnx.checker.check_model(full_bundle.root / precision / name, full_check=True)

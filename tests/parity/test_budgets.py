@@ -24,6 +24,7 @@ def test_the_defaults_are_those_that_the_architecture_gives():
     assert (budgets.int8.output_min_snr_db, budgets.int8.min_map_fraction) == (30, 0.99)
     assert (budgets.fp32.threshold_tolerance, budgets.int8.threshold_tolerance) == (1e-4, 0.05)
     assert (budgets.fp32.max_score_delta, budgets.fp32.max_map_delta_points) == (1e-4, 0.05)
+    assert (budgets.int8_a16.output_min_snr_db, budgets.int8_dynamic.output_min_snr_db) == (40, 20)
     assert budgets.int8.max_cross_runtime_map_points == 0.5
 
 
@@ -31,6 +32,9 @@ def test_a_user_changes_one_key_and_keeps_the_others(tmp_path: Path):
     budgets = load_budgets(written(tmp_path, "[int8]\nmin_map_fraction = 0.95\n"))
     assert (budgets.int8.min_map_fraction, budgets.int8.output_min_snr_db) == (0.95, 30)
     assert budgets.fp32 == load_budgets().fp32
+    budgets = load_budgets(written(tmp_path, "[int8-a16]\nmin_map_fraction = 0.95\n"))
+    assert budgets.of("int8-a16").min_map_fraction == 0.95
+    assert budgets.of("int8-dynamic") == load_budgets().int8_dynamic
 
 
 @pytest.mark.parametrize(
