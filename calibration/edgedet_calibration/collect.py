@@ -66,6 +66,7 @@ def collect(
         checkpoint_sha256=captured.spec.provenance.checkpoint_sha256,
         input=captured.spec.input,
         images=tuple(images),
+        equalization=recipe.equalization,
         tensors={name: TensorStats.of(histogram) for name, histogram in histograms.items()},
     )
 

@@ -58,6 +58,19 @@ def quant_params(
     return params
 
 
+def placed(captured: Captured, recipe: Recipe, encoding: Encoding) -> tuple[GraphModule, Lowered, Placement]:
+    """A copy of a captured graph in the operators of an encoding, and what is quantized in it."""
+    graph_module = copy.deepcopy(captured.graph_module)
+    lowered = NOT_LOWERED if encoding.fuses_epilogues else lower(graph_module, recipe.keeps_float)
+    placement = place(
+        graph_module,
+        recipe.keeps_float,
+        fuses_epilogues=encoding.fuses_epilogues,
+        constants=lowered.fixed,
+    )
+    return graph_module, lowered, placement
+
+
 def quantize(
     captured: Captured, stats: Stats, recipe: Recipe, encoding: Encoding, *, fold_weights: bool = True
 ) -> GraphModule:
@@ -75,16 +88,14 @@ def quantize(
         BundleError: The statistics are of another detector.
         CheckpointError: A bias does not fit the integers of the kernels.
     """
-    graph_module = copy.deepcopy(captured.graph_module)
-    lowered = NOT_LOWERED if encoding.fuses_epilogues else lower(graph_module, recipe.keeps_float)
-    placement = place(
-        graph_module,
-        recipe.keeps_float,
-        fuses_epilogues=encoding.fuses_epilogues,
-        constants=lowered.fixed,
-    )
+    graph_module, lowered, placement = placed(captured, recipe, encoding)
     wanted = {lowered.source(name) for name in placement.ranges if name not in lowered.fixed}
-    stats.check_fits(captured.spec.provenance.checkpoint_sha256, captured.spec.input, wanted)
+    stats.check_fits(
+        captured.spec.provenance.checkpoint_sha256,
+        captured.spec.input,
+        wanted,
+        equalization=recipe.equalization,
+    )
     params = quant_params(placement, stats, recipe, encoding, lowered)
     if recipe.bias_correction:
         _shift_biases(graph_module, stats.bias_shifts.get(encoding.arithmetic, {}))

@@ -24,6 +24,7 @@ class Recipe(Value):
         images: Calibration images, taken evenly from the data set.
         weights: Scales of weights: one for each output channel, or one for the tensor.
         bias_correction: Whether biases take out the shift that quantization gives the mean of a channel.
+        equalization: Whether channels are brought to like ranges between convolutions, across layers.
         float_layers: Shell patterns of node names that stay float.
     """
 
@@ -32,6 +33,7 @@ class Recipe(Value):
     images: Annotated[int, Field(gt=0)] = 96
     weights: Literal["per_channel", "per_tensor"] = "per_channel"
     bias_correction: bool = True
+    equalization: bool = False
     float_layers: tuple[str, ...] = ()
 
     def keeps_float(self, node_name: str) -> bool:
@@ -61,6 +63,7 @@ class Recipe(Value):
             f"observer = {json.dumps(self.observer)}\npercentile = {self.percentile}\n"
             f"images = {self.images}\n"
             f'weights = "{self.weights}"\nbias_correction = {json.dumps(self.bias_correction)}\n'
+            f"equalization = {json.dumps(self.equalization)}\n"
             f"float_layers = [{patterns}]\n"
         )
 

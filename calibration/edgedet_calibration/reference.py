@@ -16,6 +16,7 @@ from edgedet.models.capture import capture
 from edgedet.models.checkpoint import load_checkpoint
 from edgedet.spec import DetectorSpec, QuantizationSpec, TensorSpec
 from edgedet_calibration.encodings import ENCODINGS
+from edgedet_calibration.equalization import quantizable
 from edgedet_calibration.quantize import quantize
 from edgedet_calibration.recipe import Recipe
 from edgedet_calibration.stats import Stats
@@ -34,11 +35,11 @@ class References:
     def __init__(self, bundle: Bundle) -> None:
         self._bundle = bundle
         detector = load_checkpoint(bundle.path_of(bundle.artifact("eager", "fp32")))
-        self._captured = capture(detector, bundle.spec)
         stats_path, recipe_path = (_file(bundle, name) for name in ("calibration.json", "recipe.toml"))
         self._stats = Stats.from_json(stats_path.read_bytes(), source=str(stats_path))
         self._stats_sha256 = sha256_of(stats_path)
         self._recipe = Recipe.load(recipe_path)
+        self._captured = quantizable(capture(detector, bundle.spec), self._recipe)
 
     def open(self, artifact: Artifact) -> Reference:
         """The reference of one artifact.

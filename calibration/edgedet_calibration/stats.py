@@ -119,6 +119,7 @@ class Stats(Value):
         input: How images became tensors.
         images: Those that were seen.
         tensors: Extremes and histograms by node name.
+        equalization: Whether the weights were equalized before, as `Recipe.equalization` says.
         bias_shifts: What `bias_correction` adds to biases, by `Encoding.arithmetic` and node name.
     """
 
@@ -127,9 +128,17 @@ class Stats(Value):
     input: InputSpec
     images: tuple[ImageEntry, ...]
     tensors: dict[str, TensorStats]
+    equalization: bool = False
     bias_shifts: dict[str, dict[str, tuple[float, ...]]] = Field(default_factory=dict)
 
-    def check_fits(self, checkpoint_sha256: str, input_spec: InputSpec, tensors: Iterable[str]) -> None:
+    def check_fits(
+        self,
+        checkpoint_sha256: str,
+        input_spec: InputSpec,
+        tensors: Iterable[str],
+        *,
+        equalization: bool = False,
+    ) -> None:
         """Refuse statistics of another checkpoint, preprocessing or graph.
 
         Raises:
@@ -139,6 +148,7 @@ class Stats(Value):
         differs = (
             ("checkpoint", self.checkpoint_sha256[:12], checkpoint_sha256[:12]),
             ("preprocessing", self.input.model_dump_json(), input_spec.model_dump_json()),
+            ("equalization", str(self.equalization), str(equalization)),
             ("tensors", "without " + ", ".join(missing[:3]) if missing else "", ""),
         )
         for what, got, expected in differs:

@@ -35,6 +35,7 @@ from edgedet.cli import (
     inspect,
     models,
     parity,
+    sensitivity,
     train,
 )
 from edgedet.cli.extras import EXTRA_OF_PACKAGE
@@ -78,7 +79,19 @@ def _options(
 
 
 # In the order in which a reader of `--help` needs them.
-for _command in (demo, models, train, export, detect, evaluate, parity, benchmark, inspect, doctor):
+for _command in (
+    demo,
+    models,
+    train,
+    sensitivity,
+    export,
+    detect,
+    evaluate,
+    parity,
+    benchmark,
+    inspect,
+    doctor,
+):
     app.command(_command.__name__.rpartition(".")[2])(_command.run)
 
 

@@ -23,6 +23,7 @@ from edgedet.models.capture import Captured, capture
 from edgedet.models.checkpoint import load_checkpoint, read_info, save_checkpoint
 from edgedet.progress import Track, silent
 from edgedet.spec import Precision, Provenance, QuantizationSpec, Value
+from edgedet_export.accuracy_budget import AccuracyBudget, BudgetReport, Calibrated, hold_budget
 from edgedet_export.quiet import converter
 from edgedet_export.target import Exported, Source, Target
 from edgedet_export.verify import verification_tensors, verify
@@ -62,6 +63,7 @@ class ExportRequest:
         recipe: How to quantize; the default one if not given.
         overwrite: Replace a bundle that is there.
         config: The detector, for a file of weights that does not describe it.
+        budget: How much mAP INT8 may lose; layers stay float for it.
     """
 
     checkpoint: Path
@@ -72,6 +74,7 @@ class ExportRequest:
     recipe: Recipe | None = None
     overwrite: bool = False
     config: DetectorConfig | None = None
+    budget: AccuracyBudget | None = None
 
 
 class ExportRow(Value):
@@ -92,10 +95,11 @@ class ExportRow(Value):
 
 
 class ExportReport(Value):
-    """What an export wrote."""
+    """What an export wrote; `budget` says what one took, where it was given."""
 
     bundle: str
     calibration_images: int
+    budget: BudgetReport | None = None
     rows: tuple[ExportRow, ...]
 
 
@@ -105,6 +109,7 @@ def export_bundle(request: ExportRequest, track: Track = silent) -> ExportReport
     Raises:
         UsageError: A name does not exist, INT8 is asked for without images, or the output exists.
         CheckpointError: The checkpoint cannot be loaded, or computes what is no number.
+        CheckError: A budget of accuracy does not hold in INT8.
         VerificationError: An artifact does not compute what its source does.
         VendorError: A converter failed.
     """
@@ -123,6 +128,7 @@ def export_bundle(request: ExportRequest, track: Track = silent) -> ExportReport
     return ExportReport(
         bundle=str(request.output),
         calibration_images=len(export.stats.images) if export.stats else 0,
+        budget=export.budget,
         rows=tuple(export.rows),
     )
 
@@ -151,6 +157,13 @@ def _check_request(request: ExportRequest, targets: dict[str, Target]) -> None:
             expected="some dozens of images like those the detector will see; they need no labels",
             fix="--calibration DIR, or --calibration builtin",
         )
+    if "int8" not in request.precisions and request.budget is not None:
+        raise UsageError(
+            "a budget of accuracy is for INT8",
+            got="--max-drop without int8",
+            expected="int8 among the precisions",
+            fix="--precision fp32,int8, or leave --max-drop out",
+        )
 
 
 class _Export:
@@ -161,6 +174,7 @@ class _Export:
         self.rows: list[ExportRow] = []
         self.artifacts: list[Artifact] = []
         self.stats: Stats | None = None
+        self.budget: BudgetReport | None = None
         self.captured = _capture(request.checkpoint, request.config)
         self._float = Source(self.captured.graph_module, self.captured.example_inputs, self.captured.spec)
         images = request.calibration or open_dataset("builtin", split="test")
@@ -233,6 +247,7 @@ class _Export:
         from edgedet_calibration.bias_correction import with_bias_shifts
         from edgedet_calibration.collect import collect
         from edgedet_calibration.encodings import ENCODINGS
+        from edgedet_calibration.equalization import quantizable
         from edgedet_calibration.placement import place
         from edgedet_calibration.recipe import Recipe
 
@@ -240,12 +255,16 @@ class _Export:
         self.recipe = self.request.recipe or Recipe()
         registry.OBSERVERS.load(self.recipe.observer)
         self.recipe.check_names(node.name for node in self.captured.graph_module.graph.nodes)
-        placement = place(self.captured.graph_module, self.recipe.keeps_float)
+        self._quantizable = captured = quantizable(self.captured, self.recipe)
+        placement = place(captured.graph_module, self.recipe.keeps_float)
         images = self.request.calibration
-        self.stats = collect(self.captured, placement, images, self.recipe, track)
+        self.stats = collect(captured, placement, images, self.recipe, track)
+        encodings = [ENCODINGS[target.encoding] for target in self._targets]
         if self.recipe.bias_correction:
-            encodings = [ENCODINGS[target.encoding] for target in self._targets]
-            self.stats = with_bias_shifts(self.captured, self.stats, self.recipe, encodings, images, track)
+            self.stats = with_bias_shifts(captured, self.stats, self.recipe, encodings, images, track)
+        if self.request.budget is not None:
+            calibrated = Calibrated(captured, self.stats, self.recipe, encodings, images)
+            self.recipe, self.stats, self.budget = hold_budget(calibrated, self.request.budget, track)
         write_atomically(self.folder / CALIBRATION, self.stats.model_dump_json())
         write_atomically(self.folder / RECIPE, self.recipe.to_toml())
         self._calibration_sha256 = sha256_of(self.folder / CALIBRATION)
@@ -259,7 +278,7 @@ class _Export:
 
         assert self.stats is not None
         graph_module = quantize(
-            self.captured, self.stats, self.recipe, ENCODINGS[encoding], fold_weights=fold_weights
+            self._quantizable, self.stats, self.recipe, ENCODINGS[encoding], fold_weights=fold_weights
         )
         quantization = QuantizationSpec(
             encoding=encoding,

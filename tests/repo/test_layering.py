@@ -41,7 +41,12 @@ THIRD_PARTY = {
 }
 
 # What the base install may import inside a function, because only that function needs it.
-LAZY = {"edgedet.data.voc": {"defusedxml"}, "edgedet.evaluate": {"pycocotools"}, "edgedet.report": {"jinja2"}}
+LAZY = {
+    "edgedet.data.voc": {"defusedxml"},
+    "edgedet.evaluate": {"pycocotools"},
+    "edgedet.report": {"jinja2"},
+    "edgedet_calibration.sensitivity_plot": {"matplotlib"},
+}
 
 # Parts of this project that a part may import, itself included.
 OURS = {
