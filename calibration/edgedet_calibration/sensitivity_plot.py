@@ -26,8 +26,16 @@ def write_plot(path: Path, report: SensitivityReport) -> None:
         axes.plot(range(len(names)), values, ".-", lw=0.8, label=output)
     for row in report.worst(_NAMED):
         place = (names.index(row.layer), row.worst_snr_db)
-        offset = {"xytext": (0, -6), "textcoords": "offset points", "rotation": 90, "fontsize": "x-small"}
-        axes.annotate(row.layer, place, ha="center", va="top", **offset)
+        axes.annotate(
+            row.layer,
+            place,
+            (0, -6),
+            textcoords="offset points",
+            rotation=90,
+            fontsize="x-small",
+            ha="center",
+            va="top",
+        )
     lowest = min(row.worst_snr_db for row in report.layers)
     axes.set(xlabel="layer, in the order of the graph", ylabel="output SNR of this layer alone, dB")
     axes.set_ylim(lowest - (_HIGHEST_DB - lowest) * _ROOM_FOR_NAMES, _HIGHEST_DB)
