@@ -89,18 +89,7 @@ def plan(captured: Captured, stats: Stats, recipe: Recipe, encoding: Encoding) -
     Raises:
         BundleError: The statistics are of another detector.
     """
-    graph_module = copy.deepcopy(equalized(captured, stats.channel_factors).graph_module)
-    lowered = (
-        NOT_LOWERED
-        if encoding.fuses_epilogues
-        else lower(graph_module, recipe.keeps_float, symmetric=encoding.symmetric)
-    )
-    placement = place(
-        graph_module,
-        recipe.keeps_float,
-        fuses_epilogues=encoding.fuses_epilogues,
-        constants=lowered.fixed,
-    )
+    graph_module, lowered, placement = placed(equalized(captured, stats.channel_factors), recipe, encoding)
     wanted = {lowered.source(name) for name in placement.ranges if name not in lowered.fixed}
     stats.check_fits(captured.spec.provenance.checkpoint_sha256, captured.spec.input, wanted)
     ranges = _ranges(placement, stats, recipe, lowered)
@@ -131,6 +120,23 @@ def _learned(sources: Mapping[str, str], ranges: Mapping[str, Range]) -> dict[st
         other = chosen.get(group, (low, high))
         chosen[group] = (min(low, other[0]), max(high, other[1]))
     return chosen
+
+
+def placed(captured: Captured, recipe: Recipe, encoding: Encoding) -> tuple[GraphModule, Lowered, Placement]:
+    """A copy of a captured graph in the operators of an encoding, and what is quantized in it."""
+    graph_module = copy.deepcopy(captured.graph_module)
+    lowered = (
+        NOT_LOWERED
+        if encoding.fuses_epilogues
+        else lower(graph_module, recipe.keeps_float, symmetric=encoding.symmetric)
+    )
+    placement = place(
+        graph_module,
+        recipe.keeps_float,
+        fuses_epilogues=encoding.fuses_epilogues,
+        constants=lowered.fixed,
+    )
+    return graph_module, lowered, placement
 
 
 def quantize(

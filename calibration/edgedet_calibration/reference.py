@@ -35,11 +35,11 @@ class References:
     def __init__(self, bundle: Bundle) -> None:
         self._bundle = bundle
         detector = load_checkpoint(bundle.path_of(bundle.artifact("eager", "fp32")))
-        self._captured = capture(detector, bundle.spec)
         stats_path, recipe_path = (_file(bundle, name) for name in ("calibration.json", "recipe.toml"))
         self._stats = Stats.from_json(stats_path.read_bytes(), source=str(stats_path))
         self._stats_sha256 = sha256_of(stats_path)
         self._recipe = Recipe.load(recipe_path)
+        self._captured = capture(detector, bundle.spec)
 
     def open(self, artifact: Artifact) -> Reference:
         """The reference of one artifact.

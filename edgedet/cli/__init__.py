@@ -36,6 +36,7 @@ from edgedet.cli import (
     models,
     parity,
     recommend,
+    sensitivity,
     train,
 )
 from edgedet.cli.extras import EXTRA_OF_PACKAGE
@@ -83,6 +84,7 @@ for _command in (
     demo,
     models,
     train,
+    sensitivity,
     export,
     detect,
     evaluate,

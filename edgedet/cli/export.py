@@ -6,6 +6,7 @@ engine is built from, and the exit code is 3 although the bundle is written.
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -23,6 +24,7 @@ from edgedet.spec import PRECISIONS
 if TYPE_CHECKING:
     from edgedet_calibration.recipe import Recipe
     from edgedet_calibration.stats import Stats
+    from edgedet_export.accuracy_budget import AccuracyBudget
     from edgedet_export.exporter import ExportReport
 
 # The checkpoint is named at the head of a calibration.
@@ -59,6 +61,20 @@ def run(
             metavar="TOML", help="The detector of weights that do not describe it: as for `edgedet train`."
         ),
     ] = None,
+    max_drop: Annotated[
+        str | None,
+        typer.Option(
+            "--max-drop",
+            metavar="PERCENT",
+            help="How much of the float mAP int8 may lose, such as 1%: layers stay float for it.",
+        ),
+    ] = None,
+    data: Annotated[
+        str | None, typer.Option("--data", metavar="DIR", help="Labelled images that judge --max-drop.")
+    ] = None,
+    data_split: Annotated[
+        str | None, typer.Option("--data-split", metavar="NAME", help="A split of --data, such as val.")
+    ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a bundle that is there.")] = False,
     json: JsonOption = None,
 ) -> None:
@@ -85,6 +101,7 @@ def run(
                 recipe=None if recipe is None else _load_recipe(recipe),
                 overwrite=overwrite,
                 config=None if config is None else read_detector_config(config),
+                budget=budget_from(max_drop, data, data_split),
             ),
             bars,
         )
@@ -92,6 +109,8 @@ def run(
         if report.calibration_images:
             seen = report.coverage or f"{report.calibration_images} images"
             output.line(f"\ncalibrated on {seen}{f' (from {calibration})' if reused else ''}")
+        for line in report.budget.lines() if report.budget else ():
+            output.line(line)
         output.line(f"wrote {report.bundle}")
         output.json(report.model_dump(mode="json"))
     for warning in report.warnings:
@@ -99,6 +118,39 @@ def run(
     if any(row.status == "not built" for row in report.rows):
         notice("edgedet: not everything could be made here; the table says what is missing and how to get it")
         raise typer.Exit(3)
+
+
+def budget_from(max_drop: str | None, data: str | None, split: str | None) -> AccuracyBudget | None:
+    """The budget that the options name; None where they name none.
+
+    Raises:
+        UsageError: One option is given without the other, or the drop is no percentage.
+    """
+    from edgedet_export.accuracy_budget import AccuracyBudget
+
+    if max_drop is None and data is None and split is None:
+        return None
+    if max_drop is None or data is None:
+        raise UsageError(
+            "a budget of accuracy needs labelled images that judge it"
+            if data is None
+            else "there is nothing for the labelled images to judge",
+            got="--max-drop without --data" if max_drop is not None else "--data without --max-drop",
+            expected="both, or neither",
+            fix="for example --max-drop 1% --data DIR --data-split val",
+        )
+    try:
+        share = float(max_drop.removesuffix("%")) / 100 if max_drop.endswith("%") else math.nan
+    except ValueError:
+        share = math.nan
+    if math.isnan(share):
+        raise UsageError(
+            "cannot read --max-drop",
+            got=repr(max_drop),
+            expected="a number and the sign %, as a share of the float mAP",
+            fix="for example --max-drop 1%",
+        )
+    return AccuracyBudget(share, open_dataset(data, split))
 
 
 def _load_recipe(path: Path) -> Recipe:

@@ -24,6 +24,7 @@ from edgedet.models.capture import Captured, capture
 from edgedet.models.checkpoint import load_checkpoint, read_info, read_ranges, save_checkpoint
 from edgedet.progress import Track, silent
 from edgedet.spec import CALIBRATED, Precision, Provenance, QuantizationSpec, Value
+from edgedet_export.accuracy_budget import AccuracyBudget, BudgetReport, Calibrated, hold_budget
 from edgedet_export.half import check_fits_half
 from edgedet_export.quiet import converter
 from edgedet_export.target import Exported, Source, Target
@@ -67,6 +68,7 @@ class ExportRequest:
         recipe: How to quantize; the default one if not given.
         overwrite: Replace a bundle that is there.
         config: The detector, for a file of weights that does not describe it.
+        budget: How much mAP INT8 may lose; layers stay float for it.
     """
 
     checkpoint: Path
@@ -78,6 +80,7 @@ class ExportRequest:
     overwrite: bool = False
     config: DetectorConfig | None = None
     stats: Stats | None = None
+    budget: AccuracyBudget | None = None
 
 
 class ExportRow(Value):
@@ -98,10 +101,14 @@ class ExportRow(Value):
 
 
 class ExportReport(Value):
-    """What an export wrote, what INT8 was calibrated on, and why that may not have been enough."""
+    """What an export wrote, what INT8 was calibrated on, and why that may not have been enough.
+
+    `budget` says what a budget of accuracy took, where one was given.
+    """
 
     bundle: str
     calibration_images: int
+    budget: BudgetReport | None = None
     rows: tuple[ExportRow, ...]
     coverage: Coverage | None = None
     warnings: tuple[str, ...] = ()
@@ -114,6 +121,7 @@ def export_bundle(request: ExportRequest, track: Track = silent) -> ExportReport
         UsageError: A name does not exist, a target lacks a precision, there are no images to calibrate on, or
             the output exists.
         CheckpointError: The checkpoint cannot be loaded, or computes what is no number, or none of float16.
+        CheckError: A budget of accuracy does not hold in INT8.
         VerificationError: An artifact does not compute what its source does.
         VendorError: A converter failed.
     """
@@ -140,6 +148,7 @@ def _report(request: ExportRequest, export: _Export) -> ExportReport:
     return ExportReport(
         bundle=str(request.output),
         calibration_images=images,
+        budget=export.budget,
         rows=rows,
         coverage=stats.coverage,
         warnings=(stats.coverage or Coverage(images=images)).warnings,
@@ -178,6 +187,20 @@ def _check_request(request: ExportRequest, targets: dict[str, Target]) -> None:
             expected="some dozens of images like those the detector will see; they need no labels",
             fix="--calibration DIR, --calibration builtin, or the calibration.json of an earlier bundle",
         )
+    if request.stats is not None and request.budget is not None:
+        raise UsageError(
+            "a budget of accuracy needs images to calibrate on",
+            got="--max-drop with statistics that were collected before",
+            expected="images: biases are corrected anew for every set of layers that is tried",
+            fix="--calibration DIR, or leave --max-drop out",
+        )
+    if "int8" not in request.precisions and request.budget is not None:
+        raise UsageError(
+            "a budget of accuracy is for INT8",
+            got="--max-drop without int8",
+            expected="int8 among the precisions",
+            fix="--precision fp32,int8, or leave --max-drop out",
+        )
 
 
 def _without_missing_pairs(request: ExportRequest, targets: dict[str, Target]) -> str:
@@ -201,6 +224,7 @@ class _Export:
         self.rows: list[ExportRow] = []
         self.artifacts: list[Artifact] = []
         self.stats: Stats | None = None
+        self.budget: BudgetReport | None = None
         self.captured = _capture(request.checkpoint, request.config)
         self._float = Source(self.captured.graph_module, self.captured.example_inputs, self.captured.spec)
         images = request.calibration or open_dataset("builtin", split="test")
@@ -278,15 +302,17 @@ class _Export:
         registry.OBSERVERS.load(self.recipe.observer)
         self.recipe.check_names(node.name for node in self.captured.graph_module.graph.nodes)
         self.stats = self._collect(track) if self.request.stats is None else self._reuse(self.request.stats)
+        if self.request.budget is not None:
+            images = self.request.calibration or self.request.budget.dataset
+            calibrated = Calibrated(self.captured, self.stats, self.recipe, self._encodings(), images)
+            self.recipe, self.stats, self.budget = hold_budget(calibrated, self.request.budget, track)
         write_atomically(self.folder / CALIBRATION, self.stats.model_dump_json())
         write_atomically(self.folder / RECIPE, self.recipe.to_toml())
         self._calibration_sha256 = sha256_of(self.folder / CALIBRATION)
 
     def _collect(self, track: Track) -> Stats:
         from edgedet_calibration.bias_correction import with_bias_shifts
-        from edgedet_calibration.collect import collect
-        from edgedet_calibration.equalization import equalized, measured_factors
-        from edgedet_calibration.placement import place
+        from edgedet_calibration.calibrate import calibrate
         from edgedet_calibration.stats import Stats
 
         captured, recipe = self.captured, self.recipe
@@ -296,10 +322,7 @@ class _Export:
             return Stats.learned(spec.provenance.checkpoint_sha256, spec.input, ranges)
         images = self.request.calibration
         assert images is not None
-        placement = place(captured.graph_module, recipe.keeps_float)
-        factors = measured_factors(captured, images, recipe, track) if recipe.equalization else {}
-        stats = collect(equalized(captured, factors), placement, images, recipe, track)
-        stats = stats.model_copy(update={"channel_factors": factors})
+        stats = calibrate(captured, images, recipe, track)
         if not recipe.bias_correction:
             return stats
         return with_bias_shifts(captured, stats, recipe, self._encodings(), images, track)

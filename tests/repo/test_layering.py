@@ -45,6 +45,7 @@ LAZY = {
     "edgedet.data.voc": {"defusedxml"},
     "edgedet.evaluate": {"pycocotools"},
     "edgedet.report": {"jinja2", "matplotlib"},
+    "edgedet_calibration.sensitivity_plot": {"matplotlib"},
 }
 
 # Parts of this project that a part may import, itself included.

@@ -1,0 +1,30 @@
+"""Everything that a recipe needs to know of a detector's values: channels first, then ranges."""
+
+from __future__ import annotations
+
+from edgedet.data import Dataset
+from edgedet.models.capture import Captured
+from edgedet.progress import Track, silent
+from edgedet_calibration.collect import collect
+from edgedet_calibration.equalization import equalized, measured_factors
+from edgedet_calibration.placement import place
+from edgedet_calibration.recipe import Recipe
+from edgedet_calibration.stats import Stats
+
+
+def calibrate(captured: Captured, dataset: Dataset, recipe: Recipe, track: Track = silent) -> Stats:
+    """Measure a float graph on images; bias shifts come later, from `with_bias_shifts`.
+
+    Args:
+        captured: The float graph.
+        dataset: Calibration images; they need no labels.
+        recipe: How many of them, and whether channels are equalized.
+        track: Shows progress.
+
+    Raises:
+        DataError: Not one image could be read.
+    """
+    placement = place(captured.graph_module, recipe.keeps_float)
+    factors = measured_factors(captured, dataset, recipe, track) if recipe.equalization else {}
+    stats = collect(equalized(captured, factors), placement, dataset, recipe, track)
+    return stats.model_copy(update={"channel_factors": factors})
