@@ -27,6 +27,40 @@ if TYPE_CHECKING:
     from edgedet_export.accuracy_budget import AccuracyBudget
     from edgedet_export.exporter import ExportReport
 
+TargetsOption = Annotated[
+    str, typer.Option(help="Targets among " + ", ".join(registry.TARGETS) + ", with commas.")
+]
+PrecisionsOption = Annotated[
+    str, typer.Option(help="Among " + ", ".join(PRECISIONS) + ", with commas; not every target has all.")
+]
+CalibrationOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="DIR|FILE",
+        help="Images for int8 and int8-a16, as for --data, or the calibration.json of a bundle.",
+    ),
+]
+ConfigOption = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="TOML", help="The detector of weights that do not describe it: as for `edgedet train`."
+    ),
+]
+MaxDropOption = Annotated[
+    str | None,
+    typer.Option(
+        "--max-drop",
+        metavar="PERCENT",
+        help="How much of the float mAP int8 may lose, such as 1%: layers stay float for it.",
+    ),
+]
+JudgeOption = Annotated[
+    str | None, typer.Option("--data", metavar="DIR", help="Labelled images that judge --max-drop.")
+]
+JudgeSplitOption = Annotated[
+    str | None, typer.Option("--data-split", metavar="NAME", help="A split of --data, such as val.")
+]
+
 # The checkpoint is named at the head of a calibration.
 _HEAD = 4096
 
@@ -40,41 +74,15 @@ def run(
         ),
     ],
     output_path: Annotated[Path, typer.Option("--output", metavar="BUNDLE", help="The folder to write.")],
-    to: Annotated[
-        str, typer.Option(help="Targets among " + ", ".join(registry.TARGETS) + ", with commas.")
-    ] = ("onnx,openvino,tflite"),
-    precision: Annotated[
-        str, typer.Option(help="Among " + ", ".join(PRECISIONS) + ", with commas; not every target has all.")
-    ] = "fp32",
-    calibration: Annotated[
-        str | None,
-        typer.Option(
-            metavar="DIR|FILE",
-            help="Images for int8 and int8-a16, as for --data, or the calibration.json of a bundle.",
-        ),
-    ] = None,
+    to: TargetsOption = "onnx,openvino,tflite",
+    precision: PrecisionsOption = "fp32",
+    calibration: CalibrationOption = None,
     split: SplitOption = None,
     recipe: Annotated[Path | None, typer.Option(metavar="TOML", help="How int8 is quantized.")] = None,
-    config: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="TOML", help="The detector of weights that do not describe it: as for `edgedet train`."
-        ),
-    ] = None,
-    max_drop: Annotated[
-        str | None,
-        typer.Option(
-            "--max-drop",
-            metavar="PERCENT",
-            help="How much of the float mAP int8 may lose, such as 1%: layers stay float for it.",
-        ),
-    ] = None,
-    data: Annotated[
-        str | None, typer.Option("--data", metavar="DIR", help="Labelled images that judge --max-drop.")
-    ] = None,
-    data_split: Annotated[
-        str | None, typer.Option("--data-split", metavar="NAME", help="A split of --data, such as val.")
-    ] = None,
+    config: ConfigOption = None,
+    max_drop: MaxDropOption = None,
+    data: JudgeOption = None,
+    data_split: JudgeSplitOption = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a bundle that is there.")] = False,
     json: JsonOption = None,
 ) -> None:

@@ -66,7 +66,7 @@ def run(
     request = SensitivityRequest(
         checkpoint=checkpoint,
         calibration=open_dataset(calibration, split),
-        encoding=registry.TARGETS.load(target).encoding,
+        encoding=registry.TARGETS.load(target).encodings["int8"],
         recipe=recipe,
         data=None if data is None else open_dataset(data, data_split),
         images=images,

@@ -87,8 +87,8 @@ class QatConfig(Value):
         images: Training images whose statistics give the first ranges.
     """
 
-    epochs: Annotated[int, Field(gt=0)] = 6
-    learning_rate: Positive = 5e-5
+    epochs: Annotated[int, Field(gt=0)] = 10
+    learning_rate: Positive = 1e-4
     images: Annotated[int, Field(gt=0)] = 96
 
 
@@ -155,6 +155,7 @@ def _for_qat(config: TrainConfig) -> TrainConfig:
             "quantized": True,
             "epochs": qat.epochs,
             "amp": False,
+            "half": False,  # weights come to lie between two integers, where float16 decides for one of them
             "optimizer": optimizer,
             "detector": detector.model_copy(update={"name": f"{detector.name}_qat"}),
         }

@@ -21,6 +21,7 @@ COMMANDS = [
     "models",
     "train",
     "export",
+    "sensitivity",
     "detect",
     "evaluate",
     "parity",

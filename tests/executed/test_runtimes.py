@@ -79,7 +79,7 @@ def test_inspect_refuses_a_runtime_without_executed(
     quantized: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["inspect", str(quantized(False).root), "--runtimes", "ort"]) == 2
-    assert "add --executed" in capsys.readouterr().err
+    assert "expected --executed or --quantization" in capsys.readouterr().err
 
 
 def test_a_benchmark_warns_of_int8_that_fell_back_to_float(quantized: Any) -> None:

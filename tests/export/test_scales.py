@@ -89,7 +89,7 @@ def test_the_tables_fit_120_columns_and_show_what_the_json_holds(
     [
         (["int8/model.onnx", "--quantization"], "give the bundle's folder"),
         (["", "--quantization", "--runtimes", "eager"], "no int8 artifact for eager"),
-        (["", "--runtimes", "ort"], "add --quantization"),
+        (["", "--runtimes", "ort"], "expected --executed or --quantization"),
     ],
 )
 def test_quantization_that_cannot_be_shown_is_refused(

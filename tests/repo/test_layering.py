@@ -11,6 +11,7 @@ from source_tree import Import, imports, modules
 BASE = {"numpy", "cv2", "pydantic"}
 TORCH = {"torch", "torchvision", "timm", "safetensors"}
 EXPORTERS = {
+    "ai_edge_quantizer",
     "ai_edge_litert",
     "flatbuffers",
     "litert_torch",

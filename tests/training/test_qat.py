@@ -86,7 +86,7 @@ def test_weights_of_another_detector_are_refused(trained: Path, tiny_config, tmp
 def test_the_file_can_ask_for_it_as_well_as_the_command_line(tiny_config):
     asked = read_train_config(tiny_config({"seed = 3": "seed = 3\nquantized = true"}))
     assert asked == read_train_config(tiny_config(), quantized=True)
-    assert (asked.detector.name, asked.epochs, asked.optimizer.learning_rate) == ("tiny_qat", 6, 5e-5)
+    assert (asked.detector.name, asked.epochs, asked.optimizer.learning_rate) == ("tiny_qat", 10, 1e-4)
     assert read_train_config(tiny_config()).epochs == 3
 
 
