@@ -120,7 +120,7 @@ def place(
     units += _moves(nodes, quantized)
     order = {node.name: index for index, node in enumerate(graph_module.graph.nodes)}
     units.sort(key=lambda unit: order[unit.output])
-    groups = _Groups()
+    groups = Groups()
     for unit in units:
         for name in (*unit.inputs, unit.output):
             groups.find(name)
@@ -236,13 +236,14 @@ def _predictors_of_outputs(graph_module: GraphModule, quantized: set[str]) -> li
     return found
 
 
-class _Groups:
+class Groups:
     """Union-find over node names; a group is named by the name that joined first."""
 
     def __init__(self) -> None:
         self.parent: dict[str, str] = {}
 
     def find(self, name: str) -> str:
+        """The name of a name's group."""
         root = self.parent.setdefault(name, name)
         while root != self.parent[root]:
             root = self.parent[root]
@@ -250,6 +251,7 @@ class _Groups:
         return root
 
     def join(self, names: Iterable[str]) -> None:
+        """Make one group of the groups of all these names."""
         roots = [self.find(name) for name in names]
         for root in roots[1:]:
             self.parent[self.find(root)] = self.find(roots[0])

@@ -26,7 +26,7 @@ from edgedet_calibration.collect import collect
 from edgedet_calibration.encodings import ONNX_RUNTIME
 from edgedet_calibration.equalization import equalize, equalized, measured_factors
 from edgedet_calibration.lower import Lowered, Range, lower
-from edgedet_calibration.placement import WEIGHTED, Placement, place
+from edgedet_calibration.placement import WEIGHTED, Groups, Placement, place
 from edgedet_calibration.quantize import SMALLEST_WEIGHT_SCALE, WEIGHT_LIMIT, smallest_weight_scale
 from edgedet_calibration.recipe import Recipe
 
@@ -77,13 +77,22 @@ class QuantizedDetector(Detector):
         fixed = {placement.ranges[n]: limits for n, limits in lowered.fixed.items() if n in placement.ranges}
         # Gates that are clamps of their own for other encodings.
         self._fixed = {lowered.scaled[n][0]: r for n, r in lowered.fixed.items() if n in lowered.scaled}
+        groups = Groups()  # tensors that share a range, or are multiples of one that was collected
+        for name, group in placement.ranges.items():
+            if group not in fixed:
+                groups.join((group, f"source of {lowered.source(name)}"))
         self._sources = {
-            lowered.source(name): group for name, group in placement.ranges.items() if group not in fixed
+            lowered.source(name): groups.find(group)
+            for name, group in placement.ranges.items()
+            if group not in fixed
         }
         self.ranges = nn.ModuleDict(
             {group: LearnedRange(*_widest(self._sources, group, ranges)) for group in self._sources.values()}
         )
-        _round_activations(graph_module, placement, lowered, fixed, self.ranges)
+        shared = {
+            group: self.ranges[groups.find(group)] for group in set(placement.ranges.values()) - set(fixed)
+        }
+        _round_activations(graph_module, placement, lowered, fixed, shared)
         _round_weights(graph_module, captured.origins, lowered, detector)
         _free_batch_size(graph_module)
         graph_module.graph.eliminate_dead_code()
@@ -268,7 +277,7 @@ def _round_activations(
     placement: Placement,
     lowered: Lowered,
     fixed: Mapping[str, Range],
-    ranges: nn.ModuleDict,
+    ranges: Mapping[str, nn.Module],
 ) -> None:
     """Insert rounding behind every quantized tensor, for all that read it as integers."""
     outputs = {unit.output for unit in placement.units}

@@ -73,7 +73,10 @@ def quant_params(
 
 def _ranges(placement: Placement, stats: Stats, recipe: Recipe, lowered: Lowered) -> dict[str, Range]:
     fixed = {placement.ranges[n]: limits for n, limits in lowered.fixed.items() if n in placement.ranges}
-    sources = {lowered.source(name): group for name, group in placement.ranges.items() if group not in fixed}
+    # Two tensors may have one source: a product that is 6 times what was collected, and the product / 6.
+    sources = [
+        (lowered.source(name), group) for name, group in placement.ranges.items() if group not in fixed
+    ]
     chosen = _learned(sources, stats.ranges) if stats.ranges else _observed(sources, stats, recipe)
     ranges = {}
     for name, group in placement.ranges.items():
@@ -102,20 +105,20 @@ def plan(captured: Captured, stats: Stats, recipe: Recipe, encoding: Encoding) -
     return Plan(graph_module, lowered, placement, ranges, params, floors)
 
 
-def _observed(sources: Mapping[str, str], stats: Stats, recipe: Recipe) -> dict[str, Range]:
+def _observed(sources: Sequence[tuple[str, str]], stats: Stats, recipe: Recipe) -> dict[str, Range]:
     """The range of every group, chosen from the histogram of all that share it."""
     merged: dict[str, Histogram] = {}
-    for source, group in sources.items():
+    for source, group in sources:
         histogram = stats.tensors[source].histogram()
         merged[group] = merged[group].merged(histogram) if group in merged else histogram
     choose = registry.OBSERVERS.load(recipe.observer)
     return {group: choose(histogram, recipe) for group, histogram in merged.items()}
 
 
-def _learned(sources: Mapping[str, str], ranges: Mapping[str, Range]) -> dict[str, Range]:
+def _learned(sources: Sequence[tuple[str, str]], ranges: Mapping[str, Range]) -> dict[str, Range]:
     """The range of every group, where training gave each tensor one."""
     chosen: dict[str, Range] = {}
-    for source, group in sources.items():
+    for source, group in sources:
         low, high = ranges[source]
         other = chosen.get(group, (low, high))
         chosen[group] = (min(low, other[0]), max(high, other[1]))
