@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Literal
 
-from edgedet.spec import Value
+from edgedet.spec import CALIBRATED, Value
 
 Role = Literal["compute", "convert", "move"]
 Place = Literal["between", "first", "last", "alone"]
@@ -178,8 +178,11 @@ class _Links:
 
 
 def claims_integers(precision: str) -> bool:
-    """Whether an artifact of that precision is meant to compute on integers."""
-    return precision.startswith("int")
+    """Whether an artifact of that precision is meant to compute on integers.
+
+    Dynamic INT8 reads and writes floats, whatever its kernels do in between.
+    """
+    return precision in CALIBRATED
 
 
 def fallback_warning(graph: ExecutedGraph) -> str | None:

@@ -27,4 +27,4 @@ def calibrate(captured: Captured, dataset: Dataset, recipe: Recipe, track: Track
     placement = place(captured.graph_module, recipe.keeps_float)
     factors = measured_factors(captured, dataset, recipe, track) if recipe.equalization else {}
     stats = collect(equalized(captured, factors), placement, dataset, recipe, track)
-    return stats.model_copy(update={"channel_factors": factors})
+    return stats.model_copy(update={"equalization": recipe.equalization, "channel_factors": factors})

@@ -24,6 +24,7 @@ from torch import Tensor
 from torch.fx import GraphModule, Interpreter, Node
 
 from edgedet.data import Dataset
+from edgedet.errors import BundleError
 from edgedet.models.capture import Captured, parameter_of
 from edgedet.models.detector import Detector
 from edgedet.preprocess import preprocess
@@ -97,14 +98,14 @@ class _Ties:
                 self.fix(node, *sources)
         elif node.target in _HOMOGENEOUS or _is_spatial_mean(node):
             self._ids[node] = self._ids.get(sources[0], self._new(node, shape[1]))
-        elif node.target is _aten.add.Tensor and len(sources) == 2:
+        elif node.target is _aten.add.Tensor and len({len(self._ids[arg]) for arg in sources}) == 1:
             self._ids[node] = self._tied(sources)
         elif (gated := _gated(node)) is not None and all(arg in self._ids for arg in gated):
             self.fix(gated[1])
             self._ids[node] = self._ids[gated[0]]
         elif (parts := _concatenated(node)) and all(part in self._ids for part in parts):
             self._ids[node] = np.concatenate([self._ids[part] for part in parts])
-        elif node.target is _aten.slice.Tensor and sources:
+        elif node.target is _aten.slice.Tensor and sources and len(node.args) < 5:
             bounds: Any = node.args[2:4] if _axis(node) == 1 else (None,)
             self._ids[node] = self._ids[sources[0]][slice(*bounds)]
         else:
@@ -191,7 +192,7 @@ def _owned_parameters(graph_module: GraphModule) -> frozenset[Node]:
         node
         for node in graph_module.graph.nodes
         if node.target in _CONVOLUTIONS
-        and _groups(node) in (1, _width(node))
+        and (_groups(node) == 1 or _is_depthwise(node))
         and all(not isinstance(arg, Node) or readers[str(arg.target)] == 1 for arg in node.args[1:3])
     )
 
@@ -199,6 +200,11 @@ def _owned_parameters(graph_module: GraphModule) -> frozenset[Node]:
 def _groups(convolution: Node) -> int:
     groups: Any = convolution.args[6] if len(convolution.args) > 6 else 1
     return int(groups)
+
+
+def _is_depthwise(convolution: Node) -> bool:
+    """Whether each channel has one filter of its own."""
+    return _groups(convolution) == _width(convolution) == int(convolution.meta["val"].shape[1])
 
 
 def _source(convolution: Node) -> Node:
@@ -233,7 +239,8 @@ def channel_ranges(captured: Captured, tensors: Iterable[Tensor]) -> dict[str, T
 def measured_factors(captured: Captured, dataset: Dataset, recipe: Recipe, track: Track = silent) -> Factors:
     """The factors of a detector, measured on some of its calibration images."""
     every = math.ceil(min(recipe.images, len(dataset)) / _IMAGES)
-    images = track(calibration_images(dataset, recipe.images, every), "Equalizing channels", _IMAGES)
+    total = math.ceil(min(recipe.images, len(dataset)) / every)
+    images = track(calibration_images(dataset, recipe.images, every), "Equalizing channels", total)
     tensors = (torch.from_numpy(preprocess(i.image_bgr, captured.spec.input)[0]) for i in images)
     return equalizing_factors(captured, channel_ranges(captured, tensors))
 
@@ -351,11 +358,18 @@ class _ScaledLayer:
 
 def _scaled_layers(captured: Captured, factors: Mapping[str, tuple[float, ...]]) -> Iterator[_ScaledLayer]:
     channels = channels_of(captured.graph_module)
-    by_id = {
-        int(index): factor
-        for name, row in factors.items()
-        for index, factor in zip(channels.ids[name], row, strict=True)
-    }
+    by_id: dict[int, float] = {}
+    for name, row in factors.items():
+        ids = channels.ids.get(name, np.empty(0, np.int64))
+        scaled = {int(i) for i, factor in zip(ids, row, strict=False) if factor != 1}
+        if len(ids) != len(row) or not channels.free.issuperset(scaled):
+            raise BundleError(
+                "the calibration is stale: its channel factors are not this detector's",
+                got=f"{len(row)} factors for {name}",
+                expected=f"{len(ids)}, of channels that can be scaled" if len(ids) else "no such layer",
+                fix="calibrate again: export with --calibration DIR",
+            )
+        by_id.update(zip(ids.tolist(), row, strict=True))
     for node in _convolutions(captured.graph_module):
         weight, bias = (*node.args[1:3], None)[:2]
         given, read = (_row(channels.ids[n.name], by_id) for n in (node, _source(node)))
@@ -364,8 +378,15 @@ def _scaled_layers(captured: Captured, factors: Mapping[str, tuple[float, ...]])
             (weight, bias),
             given,
             given.reshape(-1, 1, 1, 1),
-            read.reshape((-1, 1, 1, 1) if _groups(node) != 1 else (1, -1, 1, 1)),
+            _columns(node, read),
         )
+
+
+def _columns(convolution: Node, read: Tensor) -> Tensor:
+    """Factors of what a convolution reads in the shape of its weight; those of grouped ones are all 1."""
+    if _groups(convolution) == 1:
+        return read.reshape(1, -1, 1, 1)
+    return read.reshape(-1, 1, 1, 1) if _is_depthwise(convolution) else torch.ones(1, 1, 1, 1).double()
 
 
 def _row(ids: _Ids, by_id: Mapping[int, float]) -> Tensor:

@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.fx import GraphModule, Interpreter, Node
 from torch.fx.node import map_arg
 
+from edgedet.errors import ConfigError
 from edgedet.models.capture import Captured, parameter_of
 from edgedet_calibration.encodings import Encoding
 from edgedet_calibration.equalization import equalized
@@ -57,11 +58,21 @@ class Isolation:
         stats: Of its tensors.
         recipe: How ranges are chosen; what it keeps float is no layer here.
         encoding: How activations are written.
+
+    Raises:
+        ConfigError: The recipe keeps every layer float.
     """
 
     def __init__(self, captured: Captured, stats: Stats, recipe: Recipe, encoding: Encoding) -> None:
         plain = recipe.model_copy(update={"bias_correction": False})
         self.layers = layers_of(captured, plain, encoding)
+        if not self.layers:
+            raise ConfigError(
+                "the recipe quantizes nothing",
+                got=f"float_layers {', '.join(recipe.float_layers)}",
+                expected="layers that may be quantized",
+                fix="take patterns out of float_layers",
+            )
         self._graph_module = quantize(captured, stats, plain, encoding, fold_weights=False)
         given: Any = self._graph_module.graph.output_node().args[0]
         names = [output.name for output in captured.spec.outputs]

@@ -75,8 +75,9 @@ class QuantizedDetector(Detector):
         lowered = lower(graph_module, lambda _: False)
         placement = place(graph_module, constants=lowered.fixed)
         fixed = {placement.ranges[n]: limits for n, limits in lowered.fixed.items() if n in placement.ranges}
-        # Gates that are clamps of their own for other encodings.
-        self._fixed = {lowered.scaled[n][0]: r for n, r in lowered.fixed.items() if n in lowered.scaled}
+        # Gates and sigmoids, which other encodings quantize with ranges like any other.
+        constants = {node.name for node in graph_module.graph.nodes if node.op == "get_attr"}
+        self._fixed = {lowered.source(n): r for n, r in lowered.fixed.items() if n not in constants}
         groups = Groups()  # tensors that share a range, or are multiples of one that was collected
         for name, group in placement.ranges.items():
             if group not in fixed:

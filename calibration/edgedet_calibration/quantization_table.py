@@ -82,7 +82,7 @@ def quantization_table(planned: Plan, stats: Stats, recipe: Recipe, encoding: En
 
 def _seen(planned: Plan, stats: Stats, name: str) -> tuple[float, float] | None:
     tensor = stats.tensors.get(planned.lowered.source(name))
-    if tensor is None:
+    if tensor is None or name in planned.lowered.fixed:
         return None
     factor = planned.lowered.factor(name)
     return factor * tensor.low, factor * tensor.high

@@ -40,7 +40,12 @@ class Recipe(Value):
     def learned(self) -> Recipe:
         """This recipe for weights that were trained together with their ranges, and need no correction."""
         return self.model_copy(
-            update={"observer": "learned", "equalization": False, "bias_correction": False}
+            update={
+                "observer": "learned",
+                "weights": "per_channel",
+                "equalization": False,
+                "bias_correction": False,
+            }
         )
 
     def keeps_float(self, node_name: str) -> bool:

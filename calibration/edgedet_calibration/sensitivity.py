@@ -19,7 +19,7 @@ from edgedet.data.dataset import nothing_to
 from edgedet.decode import decode
 from edgedet.evaluate import Evaluator, evaluation_spec, shared_classes, with_detector_classes
 from edgedet.models.capture import Captured, capture
-from edgedet.models.checkpoint import load_checkpoint
+from edgedet.models.checkpoint import load_checkpoint, read_ranges
 from edgedet.parity.compare import OutputComparison
 from edgedet.preprocess import preprocess
 from edgedet.progress import Track, silent
@@ -116,7 +116,11 @@ def report_sensitivity(request: SensitivityRequest, track: Track = silent) -> Se
     with torch.no_grad():
         captured = capture(load_checkpoint(request.checkpoint))
     recipe.check_names(node.name for node in captured.graph_module.graph.nodes)
-    stats = calibrate(captured, request.calibration, recipe, track)
+    if ranges := read_ranges(request.checkpoint):
+        recipe = recipe.learned()
+        stats = Stats.learned(captured.spec.provenance.checkpoint_sha256, captured.spec.input, ranges)
+    else:
+        stats = calibrate(captured, request.calibration, recipe, track)
     images = calibration_images(request.calibration, request.images)
     tensors = [preprocess(image.image_bgr, captured.spec.input)[0] for image in images]
     if request.data is None:

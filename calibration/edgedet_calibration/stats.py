@@ -12,7 +12,7 @@ import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
 import torch
@@ -185,6 +185,9 @@ class ShiftOrigin(Value):
         )
 
 
+Factor = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+
 class Stats(Value):
     """The calibration file: what was seen of every tensor, and on what.
 
@@ -193,6 +196,7 @@ class Stats(Value):
         input: How images became tensors.
         images: Those that were seen.
         tensors: Extremes and histograms by node name.
+        equalization: Whether channels were equalized before, as `Recipe.equalization` asks.
         channel_factors: What channel equalization divides channels by, by node name: all else is of the
             equalized graph.
         ranges: Those that quantization-aware training learned, by node name: nothing was collected then.
@@ -206,7 +210,8 @@ class Stats(Value):
     input: InputSpec
     images: tuple[ImageEntry, ...]
     tensors: dict[str, TensorStats]
-    channel_factors: dict[str, tuple[float, ...]] = Field(default_factory=dict)
+    equalization: bool = False
+    channel_factors: dict[str, tuple[Factor, ...]] = Field(default_factory=dict)
     ranges: dict[str, tuple[float, float]] = Field(default_factory=dict)
     bias_shifts: dict[str, dict[str, tuple[float, ...]]] = Field(default_factory=dict)
     shift_origin: ShiftOrigin | None = None
@@ -264,8 +269,16 @@ class Stats(Value):
         """Refuse statistics that cannot give what a recipe asks for, when there are no images to look at.
 
         Raises:
-            BundleError: Bias shifts are missing, or were made under another recipe or one that is not known.
+            BundleError: Channels were equalized and should not be, or the other way round; bias shifts are
+                missing, or were made under another recipe or one that is not known.
         """
+        if self.equalization != recipe.equalization:
+            raise BundleError(
+                "the calibration was made under another recipe (equalization)",
+                got=f"equalization = {str(self.equalization).lower()}",
+                expected=f"equalization = {str(recipe.equalization).lower()}, as the recipe says",
+                fix="give the recipe that it was made under with --recipe, or calibrate on images again",
+            )
         if recipe.bias_correction and self.bias_shifts and self.shift_origin is None:
             raise BundleError(
                 "the calibration does not say under what recipe its bias shifts were made",

@@ -6,7 +6,6 @@ engine is built from, and the exit code is 3 although the bundle is written.
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -14,7 +13,7 @@ import typer
 
 from edgedet import registry
 from edgedet.cli.extras import needs_extra
-from edgedet.cli.options import SplitOption, precisions_from, targets_from
+from edgedet.cli.options import SplitOption, precisions_from, share_from, targets_from
 from edgedet.cli.output import JsonOption, Output, megabytes, notice, open_output
 from edgedet.cli.progress import Bars
 from edgedet.data import open_dataset
@@ -147,18 +146,7 @@ def budget_from(max_drop: str | None, data: str | None, split: str | None) -> Ac
             expected="both, or neither",
             fix="for example --max-drop 1% --data DIR --data-split val",
         )
-    try:
-        share = float(max_drop.removesuffix("%")) / 100 if max_drop.endswith("%") else math.nan
-    except ValueError:
-        share = math.nan
-    if math.isnan(share):
-        raise UsageError(
-            "cannot read --max-drop",
-            got=repr(max_drop),
-            expected="a number and the sign %, as a share of the float mAP",
-            fix="for example --max-drop 1%",
-        )
-    return AccuracyBudget(share, open_dataset(data, split))
+    return AccuracyBudget(share_from(max_drop), open_dataset(data, split))
 
 
 def _load_recipe(path: Path) -> Recipe:

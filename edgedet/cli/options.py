@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated
 
@@ -124,3 +125,21 @@ def _registered(text: str, table: registry.Table) -> tuple[str, ...]:
 
 def _split(text: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
+
+
+def share_from(text: str) -> float:
+    """A part of a whole, 0..1, from "1%" or "0.01".
+
+    Raises:
+        UsageError: It is neither.
+    """
+    match = re.fullmatch(r"\s*(\d+\.?\d*|\.\d+)\s*(%?)\s*", text)
+    share = float(match[1]) / (100 if match[2] else 1) if match else 1.0
+    if share >= 1:
+        raise UsageError(
+            "cannot read --max-drop",
+            got=repr(text),
+            expected="percent below 100 with a % sign, or a fraction below 1",
+            fix="for example --max-drop 1%",
+        )
+    return share

@@ -38,7 +38,8 @@ def int8_artifacts(bundle: Bundle, chosen: tuple[str, ...] | None) -> list[Artif
     Raises:
         UsageError: There is none, or none of a chosen runtime.
     """
-    found = {_runtime(a): a for a in bundle.manifest.artifacts if a.quantization is not None}
+    artifacts = [a for a in bundle.manifest.artifacts if a.quantization is not None]
+    found = dict.fromkeys(_runtime(artifact) for artifact in artifacts)
     absent = [name for name in chosen or () if name not in found]
     if absent or not found:
         raise UsageError(
@@ -47,7 +48,7 @@ def int8_artifacts(bundle: Bundle, chosen: tuple[str, ...] | None) -> list[Artif
             expected="int8 for " + ", ".join(absent or ("at least one runtime",)),
             fix="choose one of those with --runtimes" if found else "export again with --precision int8",
         )
-    return [artifact for name, artifact in found.items() if chosen is None or name in chosen]
+    return [artifact for artifact in artifacts if chosen is None or _runtime(artifact) in chosen]
 
 
 def show_quantization(bundle: Bundle, artifacts: Sequence[Artifact], output: Output) -> list[dict[str, Any]]:

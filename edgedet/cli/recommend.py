@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from edgedet.cli.options import BundleArgument, DataOption, RuntimesOption, SplitOption, runtimes_from
+from edgedet.cli.options import (
+    BundleArgument,
+    DataOption,
+    RuntimesOption,
+    SplitOption,
+    runtimes_from,
+    share_from,
+)
 from edgedet.cli.output import JsonOption, Output, megabytes, open_output, percent
 from edgedet.cli.progress import Bars
 from edgedet.data import open_dataset
-from edgedet.errors import UsageError
 from edgedet.files import check_writable
 from edgedet.recommend import Figures, RecommendationReport, run_recommendation
 from edgedet.report import write_recommendation
@@ -56,24 +61,6 @@ def run(
             write_recommendation(report, found)
             output.line(f"wrote {report}")
         output.json(found.model_dump(mode="json"))
-
-
-def share_from(text: str) -> float:
-    """A part of a whole, 0..1, from "1%" or "0.01".
-
-    Raises:
-        UsageError: It is neither.
-    """
-    match = re.fullmatch(r"\s*(\d+\.?\d*|\.\d+)\s*(%?)\s*", text)
-    share = float(match[1]) / (100 if match[2] else 1) if match else 1.0
-    if share >= 1:
-        raise UsageError(
-            "cannot read --max-drop",
-            got=repr(text),
-            expected="percent below 100 with a % sign, or a fraction below 1",
-            fix="for example --max-drop 1%",
-        )
-    return share
 
 
 def show(report: RecommendationReport, output: Output) -> None:

@@ -19,9 +19,11 @@ from edgedet.bundle import MANIFEST, Artifact, FileEntry, Manifest
 from edgedet.data import Dataset, open_dataset
 from edgedet.data.coverage import Coverage
 from edgedet.errors import CheckpointError, MissingError, UsageError
+from edgedet.evaluate import evaluate
 from edgedet.files import sha256_of, staged_directory, write_atomically
 from edgedet.models.capture import Captured, capture
 from edgedet.models.checkpoint import load_checkpoint, read_info, read_ranges, save_checkpoint
+from edgedet.pipeline import Pipeline
 from edgedet.progress import Track, silent
 from edgedet.spec import CALIBRATED, Precision, Provenance, QuantizationSpec, Value
 from edgedet_export.accuracy_budget import AccuracyBudget, BudgetReport, Calibrated, hold_budget
@@ -151,8 +153,16 @@ def _report(request: ExportRequest, export: _Export) -> ExportReport:
         budget=export.budget,
         rows=rows,
         coverage=stats.coverage,
-        warnings=(stats.coverage or Coverage(images=images)).warnings,
+        warnings=_warnings(request, stats),
     )
+
+
+def _warnings(request: ExportRequest, stats: Stats) -> tuple[str, ...]:
+    if not stats.ranges:
+        return (stats.coverage or Coverage(images=len(stats.images))).warnings
+    if request.calibration is None:
+        return ()
+    return ("the ranges are those that training learned; the images of --calibration only verified them",)
 
 
 def _check_request(request: ExportRequest, targets: dict[str, Target]) -> None:
@@ -225,6 +235,7 @@ class _Export:
         self.artifacts: list[Artifact] = []
         self.stats: Stats | None = None
         self.budget: BudgetReport | None = None
+        self._track = track
         self.captured = _capture(request.checkpoint, request.config)
         self._float = Source(self.captured.graph_module, self.captured.example_inputs, self.captured.spec)
         images = request.calibration or open_dataset("builtin", split="test")
@@ -256,6 +267,8 @@ class _Export:
         # What TensorRT cannot open here, ONNX Runtime can: the same graph, its other half.
         runtime = "ort" if exported.missing else target.runtime
         verified = verify(exported.files[0], runtime, source, self._tensors)
+        if self.budget is not None and precision in CALIBRATED and not exported.missing:
+            self.budget = self._judged(f"{name} {precision}", exported.files[0], runtime, source)
         artifact = self._record(name, target, source, exported)
         self.rows.append(
             ExportRow(
@@ -270,6 +283,14 @@ class _Export:
                 note=f"{artifact.note}; {exported.missing.fix}" if exported.missing else artifact.note,
             )
         )
+
+    def _judged(self, what: str, path: Path, runtime: str, source: Source) -> BudgetReport:
+        """The budget's report with the mAP of an artifact."""
+        assert self.budget is not None
+        assert self.request.budget is not None
+        with registry.RUNTIMES.load(runtime)(path, spec=source.spec) as opened:
+            report = evaluate(Pipeline(opened), self.request.budget.dataset, self._track)
+        return self.budget.with_artifact(what, report.map or 0.0)
 
     def manifest(self) -> Manifest:
         """The manifest of what has been written."""
@@ -299,9 +320,13 @@ class _Export:
         from edgedet_calibration.recipe import Recipe
 
         self.recipe = self.request.recipe or Recipe()
-        registry.OBSERVERS.load(self.recipe.observer)
+        stats = self.request.stats
+        if read_ranges(self.request.checkpoint) or (stats is not None and stats.ranges):
+            self.recipe = self.recipe.learned()
+        else:
+            registry.OBSERVERS.load(self.recipe.observer)
         self.recipe.check_names(node.name for node in self.captured.graph_module.graph.nodes)
-        self.stats = self._collect(track) if self.request.stats is None else self._reuse(self.request.stats)
+        self.stats = self._collect(track) if stats is None else self._reuse(stats)
         if self.request.budget is not None:
             images = self.request.calibration or self.request.budget.dataset
             calibrated = Calibrated(self.captured, self.stats, self.recipe, self._encodings(), images)
@@ -317,7 +342,6 @@ class _Export:
 
         captured, recipe = self.captured, self.recipe
         if ranges := read_ranges(self.request.checkpoint):
-            self.recipe = recipe.learned()
             spec = captured.spec
             return Stats.learned(spec.provenance.checkpoint_sha256, spec.input, ranges)
         images = self.request.calibration

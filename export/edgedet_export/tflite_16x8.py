@@ -56,6 +56,8 @@ def cut(graph_module: GraphModule) -> tuple[GraphModule, tuple[Joint, ...]]:
     outputs: Any = output.args[0]
     for node in outputs:
         pieces = list(node.args[0]) if node.target is _CONCATENATION else [node]
+        if node.target is _CONCATENATION:
+            _check_quantized(pieces)
         axis = node.args[1] if node.target is _CONCATENATION and len(node.args) > 1 else 0
         joints.append(Joint(len(pieces), axis % node.meta["val"].ndim))
         parts += pieces
@@ -67,6 +69,21 @@ def cut(graph_module: GraphModule) -> tuple[GraphModule, tuple[Joint, ...]]:
     codegen.pytree_info = codegen.pytree_info._replace(out_spec=out_spec)
     graph_module.recompile()
     return graph_module, tuple(joints)
+
+
+def _check_quantized(pieces: Iterable[Node]) -> None:
+    """Refuse predictors in float: only integers of one scale are put behind each other."""
+    for piece in pieces:
+        source = piece
+        while "dequantize" not in str(source.target) and len(source.all_input_nodes) == 1:
+            source = source.all_input_nodes[0]
+        if "dequantize" not in str(source.target):
+            raise VendorError(
+                "the detector cannot be written with 16-bit activations",
+                got=f"{source.name} in float, beside the other predictors of an output",
+                expected="all predictors of an output in integers",
+                fix="take it out of the recipe's float_layers, or leave int8-a16 out of --precision",
+            )
 
 
 def _check_no_concatenation(nodes: Iterable[Node]) -> None:

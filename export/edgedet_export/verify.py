@@ -120,8 +120,8 @@ def _check_output(path: Path, output: OutputDifference, spec: DetectorSpec) -> N
             f"{name} is too far from the {graph} that it was exported from",
             got=f"{output.name} with {output.snr_db:.1f} dB signal to noise",
             expected=f"{limit:g} dB at least",
-            fix="calibrate on images like those it was trained on, train a detector that has learned little "
-            f"for longer, or leave {spec.precision} out: --precision fp32",
+            fix=("" if spec.quantization is None else "calibrate on images like those it was trained on, ")
+            + f"train a detector that has learned little for longer, or leave {spec.precision} out",
         )
 
 

@@ -8,6 +8,7 @@ from torch import nn
 
 from edgedet.data import open_dataset
 from edgedet.data.synthetic import LABELS
+from edgedet.errors import BundleError
 from edgedet.models.capture import Captured, capture
 from edgedet.models.config import BackboneConfig, DetectorConfig, SsdLiteConfig
 from edgedet.models.detector import Detector, build_detector
@@ -122,6 +123,32 @@ def test_channels_that_are_never_anything_but_zero_keep_their_weights(blocks: Ca
     factors = equalizing_factors(blocks, channel_ranges(blocks, images(2)))
     assert factors["conv2d_1"][3] == 1
     assert all(factor > 0 for row in factors.values() for factor in row)
+
+
+def test_filters_that_make_several_channels_of_one_leave_it_as_it_is() -> None:
+    torch.manual_seed(0)
+    module = nn.Sequential(
+        nn.Conv2d(3, 4, 1),
+        nn.ReLU(),
+        nn.Conv2d(4, 8, 3, groups=4),
+        nn.ReLU(),
+        nn.Conv2d(8, 6, 1),
+        nn.Conv2d(6, 2, 1),
+    )
+    graph_module = torch.export.export(module.eval(), (torch.zeros(1, 3, 8, 8),)).module(check_guards=False)
+    captured = Captured(graph_module, None)
+    factors = equalizing_factors(captured, channel_ranges(captured, images(2)), 1.0)
+    assert set(factors) == {"conv2d_2"}
+    (image,) = images(1)
+    torch.testing.assert_close(equalized(captured, factors).graph_module(image), graph_module(image))
+
+
+@pytest.mark.parametrize(
+    "factors", [{"conv2d_9": (2.0,)}, {"conv2d": (2.0, 2.0)}, {"conv2d_7": (2.0, 2.0)}], ids=str
+)
+def test_factors_of_another_graph_are_refused(blocks: Captured, factors: Factors) -> None:
+    with pytest.raises(BundleError, match="channel factors are not this detector's"):
+        equalized(blocks, factors)
 
 
 @pytest.mark.parametrize("backbone", ["mobilenetv3_small_050", "ghostnet_050", "mobilenetv2_035"])

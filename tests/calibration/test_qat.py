@@ -19,8 +19,15 @@ from edgedet_calibration.quantize import quantize
 from edgedet_calibration.recipe import Recipe
 from edgedet_calibration.stats import Stats
 
-# Clamps; hard-swish and gates of squeeze-and-excite; hard-swish that a residual reads; concatenations.
-BACKBONES = ("mobilenetv2_035", "mobilenetv3_small_050", "mobilenetv3_large_075", "ghostnet_050")
+# Clamps; hard-swish and gates of squeeze-and-excite; hard-swish that a residual reads; concatenations;
+# sigmoid.
+BACKBONES = (
+    "mobilenetv2_035",
+    "mobilenetv3_small_050",
+    "mobilenetv3_large_075",
+    "ghostnet_050",
+    "semnasnet_075",
+)
 
 
 def snr_db(expected: torch.Tensor, found: torch.Tensor) -> float:

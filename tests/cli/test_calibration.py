@@ -14,9 +14,8 @@ from command import Command, check_refusal
 from edgedet.bundle import open_bundle
 from edgedet.data import open_dataset
 from edgedet_calibration.bias_correction import with_bias_shifts
-from edgedet_calibration.collect import collect
+from edgedet_calibration.calibrate import calibrate
 from edgedet_calibration.encodings import ENCODINGS
-from edgedet_calibration.placement import place
 from edgedet_calibration.recipe import Recipe
 from edgedet_export import exporter, verify
 
@@ -36,7 +35,7 @@ def collected(checkpoint: Path) -> dict[str, Any]:
     """What four images show the small detector, with the bias shifts of ONNX Runtime and TFLite."""
     captured = exporter._capture(checkpoint, None)
     images = open_dataset("builtin", split="val")
-    stats = collect(captured, place(captured.graph_module), images, RECIPE)
+    stats = calibrate(captured, images, RECIPE)
     stats = with_bias_shifts(captured, stats, RECIPE, [ENCODINGS["onnxruntime"]], images)
     return stats.model_dump(mode="json")
 
@@ -65,7 +64,7 @@ def test_an_export_from_a_calibration_file_needs_no_images_and_says_what_they_sh
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(verify, "INT8_MIN_SNR_DB", -100.0)  # fresh weights, whose noise says nothing
+    monkeypatch.setattr(verify, "MIN_SNR_DB", {})  # fresh weights, whose noise says nothing
     path, bundle = tmp_path / "calibration.json", tmp_path / "bundle"
     path.write_text(json.dumps(collected))
     command = ["export", checkpoint, "--to", "onnx", "--precision", "int8", "--calibration", path]
@@ -85,7 +84,7 @@ def test_an_export_from_a_calibration_file_needs_no_images_and_says_what_they_sh
 def test_an_export_from_a_calibration_file_is_that_from_its_images(
     edgedet: Command, checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(verify, "INT8_MIN_SNR_DB", -100.0)  # fresh weights, whose noise says nothing
+    monkeypatch.setattr(verify, "MIN_SNR_DB", {})  # fresh weights, whose noise says nothing
     (tmp_path / "recipe.toml").write_text(RECIPE.to_toml())
     first, again = tmp_path / "first", tmp_path / "again"
     command = [
@@ -143,6 +142,16 @@ def test_bias_shifts_of_another_recipe_are_refused_by_what_differs(
     refused: Any, recipe: str, words: tuple[str, ...]
 ) -> None:
     refused({}, *words, "bias_correction = false", recipe=recipe)
+
+
+def test_channel_factors_that_do_not_fit_are_refused(refused: Any) -> None:
+    words = ("recipe (equalization)", "got equalization = true", "expected equalization = false")
+    refused({}, *words, recipe="equalization = false")
+    refused({"equalization": False, "channel_factors": {}}, "recipe (equalization)")
+    refused(
+        {"channel_factors": {"conv2d": [2.0]}}, "channel factors are not this detector's", "got 1 factors"
+    )
+    refused({"channel_factors": {"conv2d": [0.0]}}, "cannot read the calibration", "greater than 0")
 
 
 def test_bias_shifts_that_are_missing_are_refused_and_never_left_out(

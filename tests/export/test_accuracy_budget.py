@@ -11,14 +11,14 @@ import torch
 
 from edgedet.data import Dataset, open_dataset
 from edgedet.data.synthetic import SyntheticDataset
-from edgedet.errors import DataError, UsageError
+from edgedet.errors import CheckError, DataError, UsageError
 from edgedet.models.capture import Captured, capture, parameter_of
 from edgedet.models.checkpoint import load_checkpoint
 from edgedet_calibration.collect import collect
 from edgedet_calibration.encodings import ENCODINGS
 from edgedet_calibration.placement import place
 from edgedet_calibration.recipe import Recipe
-from edgedet_export.accuracy_budget import AccuracyBudget, Calibrated, _smallest, hold_budget
+from edgedet_export.accuracy_budget import AccuracyBudget, BudgetReport, Calibrated, _smallest, hold_budget
 
 FRAGILE = "conv2d_6"
 IMAGES = 10
@@ -114,3 +114,13 @@ def test_the_smallest_number_of_layers_is_found_in_few_trials(needed: int) -> No
 def test_no_number_of_layers_is_found_where_none_holds() -> None:
     assert _smallest(9, lambda _: False) is None
     assert _smallest(0, lambda _: False) is None
+
+
+def test_an_artifact_that_lost_what_its_graph_kept_is_refused() -> None:
+    report = BudgetReport(
+        max_drop=0.01, images=10, map_float=0.6, map_before={"tflite": 0.5}, map_after={"tflite": 0.6}
+    )
+    judged = report.with_artifact("onnx int8", 0.595)
+    assert "as written: onnx int8 59.50" in judged.lines()
+    with pytest.raises(CheckError, match=r"tflite int8 does not hold .* got mAP 59\.30 .* 59\.40 at least"):
+        judged.with_artifact("tflite int8", 0.593)

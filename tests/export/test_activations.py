@@ -36,7 +36,7 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     )
     save_checkpoint(folder / "small.safetensors", build_detector(config))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(verify, "INT8_MIN_SNR_DB", -100.0)
+        patch.setattr(verify, "MIN_SNR_DB", {})
         export_bundle(
             ExportRequest(
                 folder / "small.safetensors",

@@ -13,6 +13,8 @@ from edgedet.progress import silent
 from edgedet.training.config import read_train_config
 from edgedet.training.train import TrainingResult, train
 from edgedet_calibration.placement import place
+from edgedet_calibration.recipe import Recipe
+from edgedet_calibration.stats import Stats
 from edgedet_export.exporter import ExportRequest, export_bundle
 
 QAT = {"[optimizer]": "[qat]\nepochs = 2\nlearning_rate = 3e-3\nimages = 8\n\n[optimizer]"}
@@ -93,7 +95,7 @@ def test_the_file_can_ask_for_it_as_well_as_the_command_line(tiny_config):
 def test_it_is_exported_with_its_ranges_and_without_images(quantized: TrainingResult, tmp_path: Path):
     request = ExportRequest(quantized.checkpoint, tmp_path / "bundle", ("onnx",), ("fp32", "int8"))
     report = export_bundle(request)
-    assert report.calibration_images == 0
+    assert (report.calibration_images, report.warnings) == (0, ())
     assert [row.status for row in report.rows] == ["ok", "ok"]
     assert '"observer":"learned"' in (tmp_path / "bundle" / "bundle.json").read_text().replace(" ", "")
     given = ExportRequest(
@@ -103,6 +105,23 @@ def test_it_is_exported_with_its_ranges_and_without_images(quantized: TrainingRe
         ("int8",),
         calibration=open_dataset("builtin", split="val"),
     )
-    export_bundle(given)
+    assert "the images of --calibration only verified" in export_bundle(given).warnings[0]
     saved = [(tmp_path / name / "calibration.json").read_bytes() for name in ("bundle", "again")]
     assert saved[0] == saved[1], "images change nothing that was learned"
+
+
+def test_its_bundle_is_exported_again_from_its_own_calibration_and_recipe(
+    quantized: TrainingResult, tmp_path: Path
+):
+    export_bundle(ExportRequest(quantized.checkpoint, tmp_path / "first", ("onnx",), ("int8",)))
+    own = tmp_path / "first"
+    stats = Stats.from_json((own / "calibration.json").read_bytes(), source="first")
+    recipe = Recipe.load(own / "recipe.toml")
+    for name, given in (("both", recipe), ("calibration alone", None)):
+        request = ExportRequest(
+            quantized.checkpoint, tmp_path / name, ("onnx",), ("int8",), stats=stats, recipe=given
+        )
+        export_bundle(request)
+        assert (tmp_path / name / "recipe.toml").read_text() == (own / "recipe.toml").read_text()
+        models = [(folder / "int8" / "model.onnx").read_bytes() for folder in (own, tmp_path / name)]
+        assert models[0] == models[1]
