@@ -72,18 +72,23 @@ def cut(graph_module: GraphModule) -> tuple[GraphModule, tuple[Joint, ...]]:
 
 
 def _check_quantized(pieces: Iterable[Node]) -> None:
-    """Refuse predictors in float: only integers of one scale are put behind each other."""
-    for piece in pieces:
-        source = piece
-        while "dequantize" not in str(source.target) and len(source.all_input_nodes) == 1:
-            source = source.all_input_nodes[0]
-        if "dequantize" not in str(source.target):
-            raise VendorError(
-                "the detector cannot be written with 16-bit activations",
-                got=f"{source.name} in float, beside the other predictors of an output",
-                expected="all predictors of an output in integers",
-                fix="take it out of the recipe's float_layers, or leave int8-a16 out of --precision",
-            )
+    """Refuse outputs whose predictors are partly in float: only integers of one scale can be joined."""
+    sources = [_source(piece) for piece in pieces]
+    floats = [source.name for source in sources if "dequantize" not in str(source.target)]
+    if 0 < len(floats) < len(sources):
+        raise VendorError(
+            "the detector cannot be written with 16-bit activations",
+            got=f"{', '.join(floats[:3])} in float, beside other predictors of the same output",
+            expected="all predictors of an output in integers, or none",
+            fix="take them out of the recipe's float_layers, or leave int8-a16 out of --precision",
+        )
+
+
+def _source(node: Node) -> Node:
+    """What gives a value before it is reshaped."""
+    while "dequantize" not in str(node.target) and len(node.all_input_nodes) == 1:
+        node = node.all_input_nodes[0]
+    return node
 
 
 def _check_no_concatenation(nodes: Iterable[Node]) -> None:
@@ -139,7 +144,7 @@ def _concatenated(model: Any, indices: Sequence[int], axis: int) -> int:
     graph = model.subgraphs[0]
     parts = [graph.tensors[index] for index in indices]
     joined = copy.deepcopy(parts[0])
-    scales = {float(part.quantization.scale[0]) for part in parts}
+    scales = {float(part.quantization.scale[0]) for part in parts if part.type != schema.TensorType.FLOAT32}
     if len(scales) > 1:  # predictors of one output share a range
         raise ValueError(f"parts of one output with {len(scales)} scales")
     shape = np.array(parts[0].shape)
