@@ -98,7 +98,7 @@ class _Ties:
                 self.fix(node, *sources)
         elif node.target in _HOMOGENEOUS or _is_spatial_mean(node):
             self._ids[node] = self._ids.get(sources[0], self._new(node, shape[1]))
-        elif node.target is _aten.add.Tensor and len({len(self._ids[arg]) for arg in sources}) == 1:
+        elif _adds_alike(node) and len(sources) == 2:
             self._ids[node] = self._tied(sources)
         elif (gated := _gated(node)) is not None and all(arg in self._ids for arg in gated):
             self.fix(gated[1])
@@ -152,6 +152,12 @@ def _is_spatial_mean(node: Node) -> bool:
         return False
     axes: Any = node.args[1]
     return {axis % 4 for axis in axes} == {2, 3}
+
+
+def _adds_alike(node: Node) -> bool:
+    """Whether two values of as many channels are added; what is added to a constant cannot be scaled."""
+    widths = {arg.meta["val"].shape[1:2] for arg in node.all_input_nodes if arg.op != "get_attr"}
+    return node.target is _aten.add.Tensor and len(node.all_input_nodes) == 2 and len(widths) == 1
 
 
 def _gated(node: Node) -> tuple[Node, Node] | None:

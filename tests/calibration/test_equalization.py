@@ -143,6 +143,26 @@ def test_filters_that_make_several_channels_of_one_leave_it_as_it_is() -> None:
     torch.testing.assert_close(equalized(captured, factors).graph_module(image), graph_module(image))
 
 
+class Shifted(nn.Module):
+    """Sums with a number and with a stored tensor, which do not grow with the channel beside them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second, self.third = nn.Conv2d(3, 4, 1), nn.Conv2d(4, 4, 1), nn.Conv2d(4, 2, 1)
+        self.register_buffer("offset", torch.ones(1, 4, 1, 1))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.third(torch.relu(self.second(torch.relu(self.first(x)) + 3.0)) + self.offset)
+
+
+def test_a_sum_with_a_constant_fixes_its_channels() -> None:
+    torch.manual_seed(0)
+    graph_module = torch.export.export(Shifted().eval(), (torch.zeros(1, 3, 8, 8),)).module(
+        check_guards=False
+    )
+    assert not channels_of(graph_module).free
+
+
 @pytest.mark.parametrize(
     "factors", [{"conv2d_9": (2.0,)}, {"conv2d": (2.0, 2.0)}, {"conv2d_7": (2.0, 2.0)}], ids=str
 )
