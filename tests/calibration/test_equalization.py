@@ -143,6 +143,25 @@ def test_filters_that_make_several_channels_of_one_leave_it_as_it_is() -> None:
     torch.testing.assert_close(equalized(captured, factors).graph_module(image), graph_module(image))
 
 
+class Gated(nn.Module):
+    """A gate that nothing clips."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.value, self.gate, self.out = nn.Conv2d(3, 4, 1), nn.Conv2d(4, 4, 1), nn.Conv2d(4, 2, 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        value = self.value(x)
+        return self.out(value * torch.relu(self.gate(value.mean((2, 3), keepdim=True))))
+
+
+def test_a_gate_is_fixed_whatever_it_comes_from() -> None:
+    graph_module = torch.export.export(Gated().eval(), (torch.zeros(1, 3, 8, 8),)).module(check_guards=False)
+    value, gate, _ = ids_of(Captured(graph_module, None), _aten.conv2d.default)
+    assert channels_of(graph_module).free == set(value)
+    assert not set(value) & set(gate)
+
+
 class Shifted(nn.Module):
     """Sums with a number and with a stored tensor, which do not grow with the channel beside them."""
 
