@@ -1,9 +1,10 @@
 """Which artifact to ship, from measured figures alone.
 
-A precision that is not slower than fp32 on its runtime and keeps enough of the float mAP may be shipped; of
-those the fastest is, and of equally fast ones the most accurate, then the smallest. A precision whose gain of
-speed is within noise counts as exactly as fast as fp32. What is chosen so is never dominated: another row
-that is no worse in latency, mAP and size, and better in one, would have been chosen before it.
+A precision that keeps enough of the float mAP and is not slower than fp32 on its runtime may be shipped; where
+that fp32 itself loses too much, slower ones may be too. Of those the fastest is shipped, and of equally fast
+ones the most accurate, then the smallest. A precision whose gain of speed is within noise counts as exactly as
+fast as fp32. What is chosen so is never dominated: another row that is no worse in latency, mAP and size, and
+better in one, would have been chosen before it, or the fp32 that row is slower than.
 """
 
 from __future__ import annotations
@@ -130,7 +131,8 @@ def _is_optimal(row: Figures, rows: Sequence[Figures]) -> bool:
 
 
 def _best(rows: Sequence[Figures]) -> Figures | None:
-    able = [row for row in rows if row.within_budget and row.speed != "slower"]
+    sound = {row.runtime for row in rows if row.speed == "reference" and row.within_budget}
+    able = [row for row in rows if row.within_budget and not (row.speed == "slower" and row.runtime in sound)]
     return min(able, key=_key, default=None)
 
 
