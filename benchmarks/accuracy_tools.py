@@ -24,13 +24,22 @@ from edgedet.models.capture import Captured, capture
 from edgedet.parity.compare import OutputComparison
 from edgedet.pipeline import Pipeline
 from edgedet.preprocess import preprocess
-from edgedet_calibration.bias_correction import with_bias_shifts
 from edgedet_calibration.calibrate import calibrate
 from edgedet_calibration.collect import calibration_images
+from edgedet_calibration.correction import with_corrections
 from edgedet_calibration.encodings import ENCODINGS, Encoding
 from edgedet_calibration.quantize import quantize
 from edgedet_calibration.recipe import Recipe
 from edgedet_calibration.reference import Reference
+
+PLAIN = {"equalization": False, "bias_correction": False, "rounding": "nearest"}
+RECIPES: dict[str, dict[str, object]] = {
+    "plain": {},
+    "bias correction": {"bias_correction": True},
+    "equalization": {"equalization": True},
+    "both": {"equalization": True, "bias_correction": True},
+    "both and least squares": {"equalization": True, "bias_correction": True, "rounding": "least_squares"},
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +51,7 @@ class Row:
         weights: Granularity of weight scales.
         equalization: As in `Recipe`.
         bias_correction: As in `Recipe`.
+        rounding: As in `Recipe`.
         snr_db: Of every raw output against float.
         map: COCO's mAP, 0 to 1, where it was asked for.
     """
@@ -50,6 +60,7 @@ class Row:
     weights: str
     equalization: bool
     bias_correction: bool
+    rounding: str
     snr_db: dict[str, float]
     map: float | None
 
@@ -64,8 +75,7 @@ def measured(
 ) -> Row:
     """Calibrate, quantize, compare."""
     stats = calibrate(captured, images, recipe)
-    if recipe.bias_correction:
-        stats = with_bias_shifts(captured, stats, recipe, [encoding], images)
+    stats = with_corrections(captured, stats, recipe, [encoding], images)
     quantized = Reference(captured.spec, quantize(captured, stats, recipe, encoding))
     exact = Reference(captured.spec, captured.graph_module)
     comparison = OutputComparison([output.name for output in captured.spec.outputs])
@@ -79,6 +89,7 @@ def measured(
         weights=recipe.weights,
         equalization=recipe.equalization,
         bias_correction=recipe.bias_correction,
+        rounding=recipe.rounding,
         snr_db={output.name: output.snr_db for output in comparison.differences()},
         map=evaluate(Pipeline(quantized), judge).map if given.map else None,
     )
@@ -95,6 +106,7 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=12)
     parser.add_argument("--calibration-images", type=int, default=96)
     parser.add_argument("--encodings", default="onnxruntime,openvino,tensorrt")
+    parser.add_argument("--weights", default="per_channel,per_tensor")
     parser.add_argument("--map", action="store_true")
     parser.add_argument("--json", type=Path)
     given = parser.parse_args()
@@ -104,24 +116,19 @@ def main() -> None:
         open_dataset(given.calibration, given.calibration_split),
         open_dataset(given.data, given.split),
     )
-    options = itertools.product(("per_channel", "per_tensor"), (False, True), (True, False))
     rows = []
-    print(f"{'encoding':13}{'weights':13}{'equalized':>10}{'biases':>10}{'mAP':>8}  SNR dB")
-    for (weights, equalization, correction), name in itertools.product(options, given.encodings.split(",")):
+    print(f"{'encoding':13}{'weights':13}{'recipe':25}{'mAP':>8}  SNR dB")
+    for weights, (name, options), encoding in itertools.product(
+        given.weights.split(","), RECIPES.items(), given.encodings.split(",")
+    ):
         recipe = Recipe.model_validate(
-            {
-                "images": given.calibration_images,
-                "weights": weights,
-                "equalization": equalization,
-                "bias_correction": correction,
-            }
+            {"images": given.calibration_images, "weights": weights, **PLAIN, **options}
         )
-        row = measured(captured, recipe, ENCODINGS[name], images, judge, given)
+        row = measured(captured, recipe, ENCODINGS[encoding], images, judge, given)
         rows.append(row)
         points = "–" if row.map is None else f"{100 * row.map:.2f}"
         outputs = ", ".join(f"{output} {snr:.1f}" for output, snr in row.snr_db.items())
-        words = ("yes" if equalization else "no", "corrected" if correction else "plain")
-        print(f"{name:13}{weights:13}{words[0]:>10}{words[1]:>10}{points:>8}  {outputs}", flush=True)
+        print(f"{encoding:13}{weights:13}{name:25}{points:>8}  {outputs}", flush=True)
     if given.json:
         given.json.write_text(json.dumps({"rows": [asdict(row) for row in rows]}, indent=2) + "\n")
 

@@ -24,8 +24,8 @@ from edgedet.files import sha256_of
 from edgedet.models import load_checkpoint
 from edgedet.models.capture import capture
 from edgedet.spec import Provenance
-from edgedet_calibration.bias_correction import with_bias_shifts
 from edgedet_calibration.collect import collect
+from edgedet_calibration.correction import with_corrections
 from edgedet_calibration.encodings import ENCODINGS
 from edgedet_calibration.placement import place
 from edgedet_calibration.recipe import Recipe
@@ -76,7 +76,7 @@ def measure(checkpoint: Path, dataset: Dataset, images: int) -> Peaks:
     peaks = [_peak_mb()]
     stats = collect(captured, place(captured.graph_module), data, recipe)
     peaks.append(_peak_mb())
-    with_bias_shifts(captured, stats, recipe, ENCODINGS.values(), data)
+    with_corrections(captured, stats, recipe, ENCODINGS.values(), data)
     return Peaks(*peaks, _peak_mb())
 
 

@@ -22,7 +22,7 @@ from edgedet.models.capture import Captured, parameter_of
 from edgedet_calibration.encodings import Encoding
 from edgedet_calibration.equalization import equalized
 from edgedet_calibration.placement import WEIGHTED, Unit
-from edgedet_calibration.quantize import placed, quantize
+from edgedet_calibration.quantize import is_quantizer, placed, quantize
 from edgedet_calibration.recipe import Recipe
 from edgedet_calibration.stats import Stats
 
@@ -51,7 +51,7 @@ class Layer:
 class Isolation:
     """Computes a detector with single layers quantized.
 
-    Biases are not corrected, because their correction depends on all that is quantized.
+    Weights and biases are not corrected, because their correction depends on all that is quantized.
 
     Args:
         captured: The float graph.
@@ -64,7 +64,7 @@ class Isolation:
     """
 
     def __init__(self, captured: Captured, stats: Stats, recipe: Recipe, encoding: Encoding) -> None:
-        plain = recipe.model_copy(update={"bias_correction": False})
+        plain = recipe.model_copy(update={"bias_correction": False, "rounding": "nearest"})
         self.layers = layers_of(captured, plain, encoding)
         if not self.layers:
             raise ConfigError(
@@ -78,7 +78,7 @@ class Isolation:
         names = [output.name for output in captured.spec.outputs]
         self._outputs = {name: _source(node) for name, node in zip(names, given, strict=True)}
         nodes = [node for node in self._graph_module.graph.nodes if node.op != "output"]
-        self._nodes = [node for node in nodes if not _is_quantizer(node)]
+        self._nodes = [node for node in nodes if not is_quantizer(node)]
         self._float_biases = _biases(equalized(captured, stats.channel_factors).graph_module)
         self._gates = _gates_without_clamp(captured.graph_module, {node.name for node in nodes})
         self._interpreter = Interpreter(self._graph_module)
@@ -163,13 +163,9 @@ def _captured_name(name: str, names: Collection[str]) -> str:
     return name
 
 
-def _is_quantizer(node: Node) -> bool:
-    return node.op == "call_function" and getattr(node.target, "namespace", "") == "quantized_decomposed"
-
-
 def _source(node: Node) -> Node:
     """What a dequantization reads before its quantization; any other node itself."""
-    while _is_quantizer(node):
+    while is_quantizer(node):
         read = node.args[0]
         assert isinstance(read, Node)
         node = read

@@ -171,12 +171,15 @@ def _is_product(reader: Node) -> bool:
 
 
 def _scale_weight(graph_module: GraphModule, convolution: Node, factor: float) -> None:
-    """Multiply the weight of one convolution; another that reads the same tensor keeps its own."""
     weight = parameter_of(graph_module, convolution.args[1])
     assert weight is not None
-    name = f"{convolution.name}_scaled_weight"
-    scaled = nn.Parameter((weight.detach().double() * factor).float(), requires_grad=False)
-    graph_module.register_parameter(name, scaled)
+    replace_weight(graph_module, convolution, (weight.detach().double() * factor).float())
+
+
+def replace_weight(graph_module: GraphModule, convolution: Node, weight: torch.Tensor) -> None:
+    """Give one convolution another weight; one that reads the same tensor keeps its own."""
+    name = f"{convolution.name}_own_weight"
+    graph_module.register_parameter(name, nn.Parameter(weight, requires_grad=False))
     with graph_module.graph.inserting_before(convolution):
         convolution.args = (convolution.args[0], graph_module.graph.get_attr(name), *convolution.args[2:])
 

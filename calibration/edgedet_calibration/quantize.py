@@ -27,10 +27,11 @@ from edgedet.errors import BundleError
 from edgedet.models.capture import Captured, parameter_of
 from edgedet_calibration.encodings import Encoding, QuantParams
 from edgedet_calibration.equalization import equalized
-from edgedet_calibration.lower import NOT_LOWERED, Lowered, Range, lower
+from edgedet_calibration.lower import NOT_LOWERED, Lowered, Range, lower, replace_weight
 from edgedet_calibration.placement import WEIGHTED, Placement, place
 from edgedet_calibration.recipe import Recipe
 from edgedet_calibration.stats import Histogram, Stats
+from edgedet_calibration.weight_steps import moved, unpacked
 
 # Weights are -127..127: with -128 the 16-bit sums of older x86 kernels can overflow.
 WEIGHT_LIMIT = 127
@@ -156,12 +157,15 @@ def quantize(
             which is what the TFLite converter reads.
 
     Raises:
-        BundleError: The statistics are of another detector, or lack the bias shifts that the recipe asks for.
+        BundleError: The statistics are of another detector, or lack the corrections that the recipe asks for.
     """
     planned = plan(captured, stats, recipe, encoding)
     graph_module = planned.graph_module
+    corrections = stats.corrections_for(recipe, encoding.arithmetic)
+    if recipe.rounding == "least_squares":
+        _step_weights(planned, recipe, corrections.weight_steps)
     if recipe.bias_correction:
-        _shift_biases(graph_module, stats.shifts_for(recipe, encoding.arithmetic))
+        _shift_biases(graph_module, corrections.bias_shifts)
     if encoding.integer_biases:
         _round_biases(planned, recipe)
     quantizer = PlacementQuantizer(planned, recipe, encoding)
@@ -188,6 +192,24 @@ def weight_scales(weight: torch.Tensor, recipe: Recipe, floor: float | None) -> 
     if recipe.weights == "per_tensor":
         largest = largest.amax().reshape(1)
     return (largest.double() / WEIGHT_LIMIT).clamp_min(floor or SMALLEST_WEIGHT_SCALE)
+
+
+def rounded_weights(planned: Plan, recipe: Recipe) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
+    """Weight and scales of every quantized convolution, by node name."""
+    nodes = {node.name: node for node in planned.graph_module.graph.nodes}
+    found = {}
+    for unit in planned.placement.units:
+        node = nodes[unit.nodes[0]]
+        if unit.kind == "weighted" and node.target is not torch.ops.aten.linear.default:
+            weight = parameter_of(planned.graph_module, node.args[1])
+            assert weight is not None
+            found[node.name] = weight, weight_scales(weight, recipe, planned.weight_floors.get(node.name))
+    return found
+
+
+def is_quantizer(node: Node) -> bool:
+    """Whether a node of a quantized graph quantizes or dequantizes."""
+    return node.op == "call_function" and getattr(node.target, "namespace", "") == "quantized_decomposed"
 
 
 class PlacementQuantizer(Quantizer):  # type: ignore[misc]  # torchao is untyped
@@ -218,6 +240,14 @@ class PlacementQuantizer(Quantizer):  # type: ignore[misc]  # torchao is untyped
 
     def validate(self, model: GraphModule) -> None:
         """Nothing to validate: the placement came from this graph."""
+
+
+def _step_weights(planned: Plan, recipe: Recipe, steps: Mapping[str, str]) -> None:
+    """Put weights on their grid where the calibration says, so that rounding to nearest keeps them."""
+    nodes = {node.name: node for node in planned.graph_module.graph.nodes}
+    for name, (weight, scales) in rounded_weights(planned, recipe).items():
+        by = unpacked(steps.get(name, ""), weight.shape, name)
+        replace_weight(planned.graph_module, nodes[name], moved(weight, scales, by))
 
 
 def _shift_biases(graph_module: GraphModule, shifts: Mapping[str, Sequence[float]]) -> None:

@@ -25,6 +25,8 @@ class Recipe(Value):
         images: Calibration images, taken evenly from the data set.
         weights: Scales of weights: one for each output channel, or one for the tensor.
         equalization: Whether channels that share a scale are brought to similar ranges first.
+        rounding: Whether each weight goes to the nearest integer, or to that which brings the output of its
+            layer nearest to the float one, by least squares.
         bias_correction: Whether biases take out the shift that quantization gives the mean of a channel.
         float_layers: Shell patterns of node names that stay float.
     """
@@ -34,6 +36,7 @@ class Recipe(Value):
     images: Annotated[int, Field(gt=0)] = 96
     weights: Literal["per_channel", "per_tensor"] = "per_channel"
     equalization: bool = True
+    rounding: Literal["nearest", "least_squares"] = "least_squares"
     bias_correction: bool = True
     float_layers: tuple[str, ...] = ()
 
@@ -44,9 +47,15 @@ class Recipe(Value):
                 "observer": "learned",
                 "weights": "per_channel",
                 "equalization": False,
+                "rounding": "nearest",
                 "bias_correction": False,
             }
         )
+
+    @property
+    def corrects(self) -> bool:
+        """Whether quantization needs corrections that were measured on images."""
+        return self.bias_correction or self.rounding != "nearest"
 
     def keeps_float(self, node_name: str) -> bool:
         """Whether a node is to stay float."""
@@ -75,6 +84,7 @@ class Recipe(Value):
             f"observer = {json.dumps(self.observer)}\npercentile = {self.percentile}\n"
             f"images = {self.images}\n"
             f'weights = "{self.weights}"\nequalization = {json.dumps(self.equalization)}\n'
+            f"rounding = {json.dumps(self.rounding)}\n"
             f"bias_correction = {json.dumps(self.bias_correction)}\n"
             f"float_layers = [{patterns}]\n"
         )

@@ -9,7 +9,7 @@ as integers for the same reason.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Annotated, Literal
@@ -17,7 +17,7 @@ from typing import Annotated, Literal
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, model_validator
 
 from edgedet.data.coverage import Coverage
 from edgedet.errors import BundleError
@@ -27,7 +27,8 @@ from edgedet_calibration.recipe import Recipe
 BINS = 4096
 _SMALLEST_EXPONENT = -20
 _CORRECT_AGAIN = (
-    "calibrate again with images: export with --calibration DIR, or set bias_correction = false in the recipe"
+    "calibrate again with images: export with --calibration DIR, or have nothing corrected by the recipe "
+    '(bias_correction = false, rounding = "nearest")'
 )
 # Every float32 is a whole number of 2^-149, the smallest of them.
 _STEP_EXPONENT = -149
@@ -159,28 +160,46 @@ class ImageEntry(Value):
     sha256: str
 
 
-class ShiftOrigin(Value):
-    """What of a recipe decided the bias shifts: whatever decides the integers that they correct.
+class Corrections(Value):
+    """What corrects one arithmetic, by the names of convolutions.
+
+    Attributes:
+        weight_steps: How far each weight is moved from its nearest integer, written by `weight_steps.packed`.
+        bias_shifts: What is added to each bias.
+    """
+
+    weight_steps: dict[str, str] = Field(default_factory=dict)
+    bias_shifts: dict[str, tuple[float, ...]] = Field(default_factory=dict)
+
+
+class CorrectionOrigin(Value):
+    """What of a recipe decided the corrections: whatever decides the integers that they correct.
 
     Attributes:
         observer: As in `Recipe`.
         percentile: As in `Recipe`; None where the observer does not read it.
         weights: As in `Recipe`.
+        rounding: As in `Recipe`.
+        bias_correction: As in `Recipe`.
         float_layers: As in `Recipe`.
     """
 
     observer: str
     percentile: float | None
     weights: str
+    rounding: str
+    bias_correction: bool
     float_layers: tuple[str, ...]
 
     @staticmethod
-    def of(recipe: Recipe) -> ShiftOrigin:
-        """That of shifts that are made under a recipe."""
-        return ShiftOrigin(
+    def of(recipe: Recipe) -> CorrectionOrigin:
+        """That of corrections that are made under a recipe."""
+        return CorrectionOrigin(
             observer=recipe.observer,
             percentile=recipe.percentile if recipe.observer == "percentile" else None,
             weights=recipe.weights,
+            rounding=recipe.rounding,
+            bias_correction=recipe.bias_correction,
             float_layers=recipe.float_layers,
         )
 
@@ -200,8 +219,8 @@ class Stats(Value):
         channel_factors: What channel equalization divides channels by, by node name: all else is of the
             equalized graph.
         ranges: Those that quantization-aware training learned, by node name: nothing was collected then.
-        bias_shifts: What `bias_correction` adds to biases, by `Encoding.arithmetic` and node name.
-        shift_origin: What of the recipe decided them; None in files of earlier versions.
+        corrections: What is done to weights and biases, by `Encoding.arithmetic`.
+        correction_origin: What of the recipe decided them; None where there are none.
         coverage: What the images show; None in files of earlier versions.
     """
 
@@ -213,9 +232,15 @@ class Stats(Value):
     equalization: bool = False
     channel_factors: dict[str, tuple[Factor, ...]] = Field(default_factory=dict)
     ranges: dict[str, tuple[float, float]] = Field(default_factory=dict)
-    bias_shifts: dict[str, dict[str, tuple[float, ...]]] = Field(default_factory=dict)
-    shift_origin: ShiftOrigin | None = None
+    corrections: dict[str, Corrections] = Field(default_factory=dict)
+    correction_origin: CorrectionOrigin | None = None
     coverage: Coverage | None = None
+
+    @model_validator(mode="after")
+    def _corrections_have_an_origin(self) -> Stats:
+        if self.corrections and self.correction_origin is None:
+            raise ValueError("corrections without correction_origin: it is not known what they correct")
+        return self
 
     def check_fits(self, checkpoint_sha256: str, input_spec: InputSpec, tensors: Iterable[str]) -> None:
         """Refuse statistics of another checkpoint, preprocessing or graph.
@@ -238,39 +263,39 @@ class Stats(Value):
                     fix="calibrate again: export with --calibration DIR",
                 )
 
-    def shifts_for(self, recipe: Recipe, arithmetic: str) -> Mapping[str, Sequence[float]]:
-        """The bias shifts of an arithmetic, by node name; none where the recipe does without.
+    def corrections_for(self, recipe: Recipe, arithmetic: str) -> Corrections:
+        """The corrections of an arithmetic; empty where the recipe does without.
 
         Raises:
             BundleError: There are none, or they were made under another recipe; the message names it.
         """
-        if not recipe.bias_correction:
-            return {}
-        if arithmetic not in self.bias_shifts:
+        if not recipe.corrects:
+            return Corrections()
+        if arithmetic not in self.corrections:
             raise BundleError(
-                f"the calibration has no bias shifts for {arithmetic} arithmetic",
-                got=f"those for {', '.join(self.bias_shifts)}" if self.bias_shifts else "none",
+                f"the calibration has no corrections for {arithmetic} arithmetic",
+                got=f"those for {', '.join(self.corrections)}" if self.corrections else "none",
                 expected=f"those for {arithmetic}, which the encoding of a target asks for",
                 fix=_CORRECT_AGAIN,
             )
-        origin = ShiftOrigin.of(recipe)
-        # A file of an earlier version is trusted to lie beside its own recipe.
-        for what, got, expected in _differences("recipe", self.shift_origin or origin, origin):
+        origin = CorrectionOrigin.of(recipe)
+        assert self.correction_origin is not None
+        for what, got, expected in _differences("recipe", self.correction_origin, origin):
             if got != expected:
                 raise BundleError(
-                    f"the bias shifts of the calibration were made under another {what}",
+                    f"the corrections of the calibration were made under another {what}",
                     got=got,
                     expected=expected,
                     fix=f"give the recipe that they were made under with --recipe, or {_CORRECT_AGAIN}",
                 )
-        return self.bias_shifts[arithmetic]
+        return self.corrections[arithmetic]
 
     def check_reusable(self, recipe: Recipe, arithmetics: Iterable[str]) -> None:
         """Refuse statistics that cannot give what a recipe asks for, when there are no images to look at.
 
         Raises:
-            BundleError: Channels were equalized and should not be, or the other way round; bias shifts are
-                missing, or were made under another recipe or one that is not known.
+            BundleError: Channels were equalized and should not be, or the other way round; corrections are
+                missing, or were made under another recipe.
         """
         if self.equalization != recipe.equalization:
             raise BundleError(
@@ -279,15 +304,8 @@ class Stats(Value):
                 expected=f"equalization = {str(recipe.equalization).lower()}, as the recipe says",
                 fix="give the recipe that it was made under with --recipe, or calibrate on images again",
             )
-        if recipe.bias_correction and self.bias_shifts and self.shift_origin is None:
-            raise BundleError(
-                "the calibration does not say under what recipe its bias shifts were made",
-                got="a file of an earlier version of edgedet",
-                expected=", ".join(ShiftOrigin.model_fields) + " beside them",
-                fix=_CORRECT_AGAIN,
-            )
         for arithmetic in arithmetics:
-            self.shifts_for(recipe, arithmetic)
+            self.corrections_for(recipe, arithmetic)
 
     @staticmethod
     def learned(

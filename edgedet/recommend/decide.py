@@ -1,10 +1,10 @@
 """Which artifact to ship, from measured figures alone.
 
-A precision that keeps enough of the float mAP and is not slower than fp32 on its runtime may be shipped; where
-that fp32 itself loses too much, slower ones may be too. Of those the fastest is shipped, and of equally fast
-ones the most accurate, then the smallest. A precision whose gain of speed is within noise counts as exactly as
-fast as fp32. What is chosen so is never dominated: another row that is no worse in latency, mAP and size, and
-better in one, would have been chosen before it, or the fp32 that row is slower than.
+A precision that keeps enough of the float mAP and is not slower than fp32 on its runtime may be shipped;
+where that fp32 itself loses too much, slower ones may be too. Of those the fastest is shipped, and of equally
+fast ones the most accurate, then the smallest. A precision whose gain of speed is within noise counts as
+exactly as fast as fp32. What is chosen so is never dominated: another row that is no worse in latency, mAP
+and size, and better in one, would have been chosen before it, or the fp32 that row is slower than.
 """
 
 from __future__ import annotations

@@ -284,16 +284,15 @@ class _Search:
         return {e.name: maps[e.arithmetic] for e in self._given.encodings if e.arithmetic in maps}
 
     def _try(self, kept: tuple[str, ...]) -> _Trial:
-        from edgedet_calibration.bias_correction import with_bias_shifts
+        from edgedet_calibration.correction import with_corrections
         from edgedet_calibration.quantize import quantize
 
         given = self._given
         recipe, stats = given.recipe, given.stats
         if kept:
             recipe = recipe.model_copy(update={"float_layers": (*recipe.float_layers, *kept)})
-            if recipe.bias_correction:
-                encodings = self._encodings.values()
-                stats = with_bias_shifts(given.captured, stats, recipe, encodings, given.images, self._track)
+            encodings = self._encodings.values()
+            stats = with_corrections(given.captured, stats, recipe, encodings, given.images, self._track)
         maps: Maps = {}
         least = self.map_float * (1 - self._budget.max_drop)
         for arithmetic, encoding in self._encodings.items():

@@ -336,8 +336,8 @@ class _Export:
         self._calibration_sha256 = sha256_of(self.folder / CALIBRATION)
 
     def _collect(self, track: Track) -> Stats:
-        from edgedet_calibration.bias_correction import with_bias_shifts
         from edgedet_calibration.calibrate import calibrate
+        from edgedet_calibration.correction import with_corrections
         from edgedet_calibration.stats import Stats
 
         captured, recipe = self.captured, self.recipe
@@ -347,9 +347,7 @@ class _Export:
         images = self.request.calibration
         assert images is not None
         stats = calibrate(captured, images, recipe, track)
-        if not recipe.bias_correction:
-            return stats
-        return with_bias_shifts(captured, stats, recipe, self._encodings(), images, track)
+        return with_corrections(captured, stats, recipe, self._encodings(), images, track)
 
     def _reuse(self, stats: Stats) -> Stats:
         """Refuse what does not fit before anything is converted."""

@@ -29,7 +29,7 @@ def placement(captured: Captured) -> Placement:
 
 @pytest.fixture(scope="session")
 def recipe() -> Recipe:
-    return Recipe(images=6, bias_correction=False)
+    return Recipe(images=6, bias_correction=False, rounding="nearest")
 
 
 @pytest.fixture(scope="session")

@@ -44,7 +44,7 @@ def test_the_symmetric_zero_point_is_zero(a: float, b: float) -> None:
         assert ENCODINGS[name].params(min(a, b), max(a, b)).zero_point == 0
 
 
-def test_encodings_that_compute_otherwise_have_bias_shifts_of_their_own() -> None:
+def test_encodings_that_compute_otherwise_have_corrections_of_their_own() -> None:
     arithmetics = [encoding.arithmetic for encoding in ENCODINGS.values()]
     assert ENCODINGS["tflite"].arithmetic == ENCODINGS["onnxruntime"].arithmetic
     assert len(set(arithmetics)) == len(arithmetics) - 1

@@ -97,7 +97,7 @@ def test_the_fake_quantized_graph_stays_close_to_the_float_graph(
 
 def test_a_layer_that_the_recipe_names_stays_float(captured: Captured, stats: Stats) -> None:
     first = place(captured.graph_module).units[0].nodes[0]
-    recipe = Recipe(images=6, bias_correction=False, float_layers=(first,))
+    recipe = Recipe(images=6, bias_correction=False, rounding="nearest", float_layers=(first,))
     graph = quantize(captured, stats, recipe, ENCODINGS["onnxruntime"]).graph
     node = next(node for node in graph.nodes if node.target in WEIGHTED)
     assert node.args[0].op == "placeholder"

@@ -77,12 +77,12 @@ def test_a_calibration_file_that_is_damaged_is_refused(stats: Stats) -> None:
 
 
 def test_a_calibration_file_of_an_earlier_version_still_loads(stats: Stats) -> None:
-    old = stats.model_dump(mode="json", exclude={"coverage", "shift_origin"})
+    old = stats.model_dump(mode="json", exclude={"coverage", "correction_origin"})
     for tensor in old["tensors"].values():
         for name in ("images", "low_sum", "high_sum"):
             del tensor[name]
     loaded = Stats.from_json(json.dumps(old).encode(), source="here")
-    assert (loaded.coverage, loaded.shift_origin) == (None, None)
+    assert (loaded.coverage, loaded.correction_origin) == (None, None)
     assert all(tensor.images == 0 for tensor in loaded.tensors.values())
     assert loaded.model_dump(exclude={"coverage", "tensors"}) == stats.model_dump(
         exclude={"coverage", "tensors"}

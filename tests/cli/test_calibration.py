@@ -9,14 +9,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from command import Command, check_refusal
 
 from edgedet.bundle import open_bundle
 from edgedet.data import open_dataset
-from edgedet_calibration.bias_correction import with_bias_shifts
 from edgedet_calibration.calibrate import calibrate
+from edgedet_calibration.correction import with_corrections
 from edgedet_calibration.encodings import ENCODINGS
 from edgedet_calibration.recipe import Recipe
+from edgedet_calibration.weight_steps import packed
 from edgedet_export import exporter, verify
 
 RECIPE = Recipe(images=4)
@@ -32,11 +34,11 @@ def capture_once() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def collected(checkpoint: Path) -> dict[str, Any]:
-    """What four images show the small detector, with the bias shifts of ONNX Runtime and TFLite."""
+    """What four images show the small detector, with the corrections of ONNX Runtime and TFLite."""
     captured = exporter._capture(checkpoint, None)
     images = open_dataset("builtin", split="val")
     stats = calibrate(captured, images, RECIPE)
-    stats = with_bias_shifts(captured, stats, RECIPE, [ENCODINGS["onnxruntime"]], images)
+    stats = with_corrections(captured, stats, RECIPE, [ENCODINGS["onnxruntime"]], images)
     return stats.model_dump(mode="json")
 
 
@@ -135,10 +137,12 @@ def test_a_calibration_of_another_checkpoint_preprocessing_or_graph_is_refused_b
         ('observer = "minmax"', ("recipe (observer)", "got percentile", "expected minmax")),
         ("percentile = 99.9", ("recipe (percentile)", "got 99.99", "expected 99.9")),
         ('weights = "per_tensor"', ("recipe (weights)", "got per_channel", "expected per_tensor")),
+        ('rounding = "nearest"', ("recipe (rounding)", "got least_squares", "expected nearest")),
+        ("bias_correction = false", ("recipe (bias_correction)", "got True", "expected False")),
         ('float_layers = ["conv2d"]', ("recipe (float_layers)", "got ()", "expected ('conv2d',)")),
     ],
 )
-def test_bias_shifts_of_another_recipe_are_refused_by_what_differs(
+def test_corrections_of_another_recipe_are_refused_by_what_differs(
     refused: Any, recipe: str, words: tuple[str, ...]
 ) -> None:
     refused({}, *words, "bias_correction = false", recipe=recipe)
@@ -154,18 +158,32 @@ def test_channel_factors_that_do_not_fit_are_refused(refused: Any) -> None:
     refused({"channel_factors": {"conv2d": [0.0]}}, "cannot read the calibration", "greater than 0")
 
 
-def test_bias_shifts_that_are_missing_are_refused_and_never_left_out(
+def test_corrections_that_are_missing_are_refused_and_never_left_out(
     refused: Any, collected: dict[str, Any]
 ) -> None:
-    refused({}, "no bias shifts for affine fused", "got those for affine lowered", to="onnx,openvino")
-    refused({"bias_shifts": {}, "shift_origin": None}, "no bias shifts for affine lowered", "got none")
-    refused({"shift_origin": None}, "does not say under what recipe", "calibrate again with images")
-    (shifts,) = collected["bias_shifts"].values()
-    name, *rest = shifts
-    cut = {"affine lowered": {one: shifts[one] for one in rest}}
-    refused({"bias_shifts": cut}, f"do not fit {name}", "got none")
-    cut = {"affine lowered": shifts | {name: shifts[name][:-1]}}
-    refused({"bias_shifts": cut}, f"do not fit {name}", f"got {len(shifts[name]) - 1} of them")
+    refused({}, "no corrections for affine fused", "got those for affine lowered", to="onnx,openvino")
+    refused({"corrections": {}, "correction_origin": None}, "no corrections for affine lowered", "got none")
+    refused({"correction_origin": None}, "corrections without correction_origin")
+
+
+def test_corrections_that_do_not_fit_are_refused(refused: Any, collected: dict[str, Any]) -> None:
+    (corrections,) = collected["corrections"].values()
+    shifts, steps = corrections["bias_shifts"], corrections["weight_steps"]
+    name = next(iter(shifts))
+
+    def changed(**change: Any) -> dict[str, Any]:
+        return {"corrections": {"affine lowered": corrections | change}}
+
+    without = {one: found for one, found in shifts.items() if one != name}
+    refused(changed(bias_shifts=without), f"bias shifts of the calibration do not fit {name}", "got none")
+    short = shifts | {name: shifts[name][:-1]}
+    refused(changed(bias_shifts=short), f"do not fit {name}", f"got {len(shifts[name]) - 1} of them")
+    without = {one: found for one, found in steps.items() if one != name}
+    refused(changed(weight_steps=without), f"weight steps of the calibration do not fit {name}")
+    for count, words in ((5, "got 5 of them"), (10**6, "got more than that")):
+        wrong = steps | {name: packed(torch.zeros(count, dtype=torch.int8))}
+        refused(changed(weight_steps=wrong), f"do not fit {name}", words)
+    refused(changed(weight_steps=steps | {name: "AAAA"}), f"do not fit {name}", "decompressing")
 
 
 def test_a_calibration_file_that_is_damaged_or_split_is_refused(

@@ -61,7 +61,7 @@ def calibrated(captured: Captured, recipe: Recipe) -> Calibrated:
 
 @pytest.mark.slow
 def test_the_one_fragile_layer_is_found_and_the_accuracy_kept(captured: Captured, judge: Dataset) -> None:
-    recipe = Recipe(images=4, weights="per_tensor", bias_correction=False)
+    recipe = Recipe(images=4, weights="per_tensor", bias_correction=False, rounding="nearest")
     given = calibrated(with_fragile_layer(captured), recipe)
     found, _, report = hold_budget(given, AccuracyBudget(0.2, judge))
     assert report.kept_float == found.float_layers == (FRAGILE,)
@@ -75,7 +75,7 @@ def test_the_one_fragile_layer_is_found_and_the_accuracy_kept(captured: Captured
 
 @pytest.mark.slow
 def test_nothing_changes_where_the_budget_holds(captured: Captured, judge: Dataset) -> None:
-    given = calibrated(captured, Recipe(images=4, bias_correction=False))
+    given = calibrated(captured, Recipe(images=4, bias_correction=False, rounding="nearest"))
     recipe, stats, report = hold_budget(given, AccuracyBudget(0.5, judge))
     assert recipe is given.recipe
     assert stats is given.stats
@@ -87,7 +87,7 @@ def test_nothing_changes_where_the_budget_holds(captured: Captured, judge: Datas
 def test_images_without_boxes_cannot_judge(captured: Captured, tmp_path: Path) -> None:
     image = SyntheticDataset("test", size=1)[0].image_bgr
     cv2.imwrite(str(tmp_path / "photo.png"), image)
-    given = calibrated(captured, Recipe(images=1, bias_correction=False))
+    given = calibrated(captured, Recipe(images=1, bias_correction=False, rounding="nearest"))
     with pytest.raises(DataError, match="no boxes"):
         hold_budget(given, AccuracyBudget(0.1, open_dataset(str(tmp_path))))
 

@@ -1,4 +1,4 @@
-"""Corrected biases give every channel the mean that it has in float."""
+"""Corrected weights and biases bring a quantized detector nearer to float, and the means of channels back."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from edgedet.data import open_dataset
 from edgedet.errors import BundleError
 from edgedet.models.capture import Captured
 from edgedet.preprocess import preprocess
-from edgedet_calibration.bias_correction import channel_means, with_bias_shifts
 from edgedet_calibration.collect import calibration_images
+from edgedet_calibration.correction import channel_means, with_corrections
 from edgedet_calibration.encodings import ENCODINGS, Encoding
 from edgedet_calibration.quantize import quantize
 from edgedet_calibration.recipe import Recipe
-from edgedet_calibration.stats import Stats
+from edgedet_calibration.stats import Corrections, Stats
 
 
 @pytest.fixture(scope="module")
@@ -36,6 +36,16 @@ def noise_db(captured: Captured, quantized: torch.fx.GraphModule, tensors: list[
     return float(10 * torch.log10(wanted.square().sum() / (wanted - found).square().sum()))
 
 
+def integer_weights(quantized: torch.fx.GraphModule) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
+    """Integers and scales of every convolution, by node name."""
+    found = {}
+    for node in quantized.graph.nodes:
+        if node.target is torch.ops.aten.conv2d.default:
+            integers, scales = (quantized.get_buffer(str(read.target)) for read in node.args[1].args[:2])
+            found[node.name] = integers, scales
+    return found
+
+
 @pytest.mark.parametrize("encoding", [ENCODINGS["onnxruntime"], ENCODINGS["openvino"]], ids=lambda e: e.name)
 def test_channels_have_their_means_again_and_outputs_come_nearer(
     captured: Captured,
@@ -46,8 +56,9 @@ def test_channels_have_their_means_again_and_outputs_come_nearer(
     encoding: Encoding,
 ) -> None:
     images = open_dataset("builtin", split="val")
-    corrected = with_bias_shifts(captured, stats, correcting, [encoding], images)
-    (shifts,) = corrected.bias_shifts.values()
+    corrected = with_corrections(captured, stats, correcting, [encoding], images)
+    (found,) = corrected.corrections.values()
+    shifts = found.bias_shifts
     plain = quantize(captured, stats, recipe, encoding)
     better = quantize(captured, corrected, correcting, encoding)
     seen = [
@@ -64,25 +75,48 @@ def test_channels_have_their_means_again_and_outputs_come_nearer(
     assert noise_db(captured, better, tensors) > noise_db(captured, plain, tensors) + 0.3
 
 
-def test_encodings_that_compute_the_same_share_their_shifts(
-    captured: Captured, stats: Stats, recipe: Recipe
+@pytest.mark.parametrize("name", ["onnxruntime", "openvino", "tensorrt", "tflite-16x8"])
+def test_rounding_by_least_squares_comes_nearer_and_keeps_every_scale(
+    captured: Captured, stats: Stats, correcting: Recipe, tensors: list[torch.Tensor], name: str
+) -> None:
+    encoding, images = ENCODINGS[name], open_dataset("builtin", split="val")
+    noise, weights = [], []
+    for rounding in ("nearest", "least_squares"):
+        recipe = correcting.model_copy(update={"rounding": rounding})
+        corrected = with_corrections(captured, stats, recipe, [encoding], images)
+        quantized = quantize(captured, corrected, recipe, encoding)
+        noise.append(noise_db(captured, quantized, tensors))
+        weights.append(integer_weights(quantized))
+    assert noise[1] > noise[0] + (0.02 if name == "tflite-16x8" else 0.3)
+    assert weights[0].keys() == weights[1].keys()
+    changed = []
+    for layer, (integers, scales) in weights[0].items():
+        torch.testing.assert_close(scales, weights[1][layer][1], rtol=1e-6, atol=0)
+        changed.append(float((integers != weights[1][layer][0]).float().mean()))
+    assert sum(share > 0 for share in changed) > len(changed) / 2
+    assert sum(changed) / len(changed) < 0.7  # rounded again, not replaced
+
+
+def test_encodings_that_compute_the_same_share_their_corrections(
+    captured: Captured, stats: Stats, correcting: Recipe
 ) -> None:
     pair = [ENCODINGS["onnxruntime"], ENCODINGS["tflite"]]
-    corrected = with_bias_shifts(captured, stats, recipe, pair, open_dataset("builtin", split="val"))
-    assert list(corrected.bias_shifts) == ["affine lowered"]
+    corrected = with_corrections(captured, stats, correcting, pair, open_dataset("builtin", split="val"))
+    assert list(corrected.corrections) == ["affine lowered"]
     assert Stats.model_validate_json(corrected.model_dump_json()) == corrected
 
 
 def test_shifts_that_a_recipe_asks_for_and_that_are_missing_stop_the_quantization(
     captured: Captured, stats: Stats, correcting: Recipe
 ) -> None:
-    with pytest.raises(BundleError, match="no bias shifts for affine lowered arithmetic"):
+    with pytest.raises(BundleError, match="no corrections for affine lowered arithmetic"):
         quantize(captured, stats, correcting, ENCODINGS["onnxruntime"])
 
 
 def test_a_recipe_can_do_without(captured: Captured, stats: Stats, recipe: Recipe) -> None:
     encoding = ENCODINGS["onnxruntime"]
-    shifted = stats.model_copy(update={"bias_shifts": {encoding.arithmetic: {"conv2d": (1e3,) * 16}}})
+    corrections = {encoding.arithmetic: Corrections(bias_shifts={"conv2d": (1e3,) * 16})}
+    shifted = stats.model_copy(update={"corrections": corrections})
     image = torch.zeros(captured.spec.input.tensor.shape)
     with torch.inference_mode():
         left, right = (quantize(captured, s, recipe, encoding)(image) for s in (stats, shifted))

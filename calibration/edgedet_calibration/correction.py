@@ -1,0 +1,190 @@
+"""What quantization does to the output of each convolution, taken out of its weights and its bias.
+
+Layers are corrected in the order of the graph, each behind those before it, with all images one operator
+further at a time and the float graph beside: one pass. Weights are rounded to give the float output from what
+the layer really reads (`rounding.py`). Rounding also moves the mean of everything that a channel gives, the
+same way for every image, which a bias can undo at no cost (Nagel et al., Data-Free Quantization, ICCV 2019,
+section 4.2, here with measured means).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+
+import torch
+from torch import Tensor
+from torch.fx import GraphModule, Node
+
+from edgedet.data import Dataset
+from edgedet.models.capture import Captured
+from edgedet.preprocess import preprocess
+from edgedet.progress import Track, silent
+from edgedet_calibration.collect import calibration_images
+from edgedet_calibration.encodings import Encoding
+from edgedet_calibration.equalization import equalized
+from edgedet_calibration.quantize import biased_convolutions, is_quantizer, plan, quantize, rounded_weights
+from edgedet_calibration.recipe import Recipe
+from edgedet_calibration.rounding import Moments, steps_of
+from edgedet_calibration.stats import CorrectionOrigin, Corrections, Stats
+from edgedet_calibration.walk import Walk
+from edgedet_calibration.weight_steps import moved, packed
+
+_aten = torch.ops.aten
+_CONVOLUTIONS = (_aten.conv2d.default, _aten.conv2d.padding)
+
+# Moments settle with few images, each of which gives thousands of positions, and all are held at once.
+_IMAGES = 32
+
+
+def with_corrections(
+    captured: Captured,
+    stats: Stats,
+    recipe: Recipe,
+    encodings: Iterable[Encoding],
+    dataset: Dataset,
+    track: Track = silent,
+) -> Stats:
+    """The statistics with what corrects weights and biases of every encoding that is to be written.
+
+    Args:
+        captured: The float graph.
+        stats: Collected from it.
+        recipe: Says what is quantized, and what of it is corrected: if nothing is, `stats` are given back.
+        encodings: Of the artifacts to come.
+        dataset: Where `stats` were collected: of those images, up to 32 are looked at again.
+        track: Shows progress.
+    """
+    if not recipe.corrects:
+        return stats
+    every = math.ceil(min(recipe.images, len(dataset)) / _IMAGES)
+    images = calibration_images(dataset, recipe.images, every)
+    tensors = [torch.from_numpy(preprocess(i.image_bgr, captured.spec.input)[0]) for i in images]
+    float_graph = equalized(captured, stats.channel_factors).graph_module
+    corrections = {}
+    for name, encoding in {encoding.arithmetic: encoding for encoding in encodings}.items():
+        correction = _Correction(captured, stats, recipe, encoding, float_graph, tensors)
+        correction.run(track)
+        corrections[name] = Corrections(
+            weight_steps={node: packed(steps) for node, steps in correction.steps.items()},
+            bias_shifts=correction.shifts,
+        )
+    return stats.model_copy(
+        update={"corrections": corrections, "correction_origin": CorrectionOrigin.of(recipe)}
+    )
+
+
+class _Correction:
+    """The correction of one encoding.
+
+    Attributes:
+        shifts: What to add to biases, by node name.
+        steps: How many steps weights are moved from where they are nearest, by node name.
+    """
+
+    def __init__(
+        self,
+        captured: Captured,
+        stats: Stats,
+        recipe: Recipe,
+        encoding: Encoding,
+        float_graph: GraphModule,
+        tensors: Sequence[Tensor],
+    ) -> None:
+        plain = recipe.model_copy(update={"bias_correction": False, "rounding": "nearest"})
+        quantized = quantize(captured, stats, plain, encoding, fold_weights=False)
+        self._recipe, self._encoding = recipe, encoding
+        planned = plan(captured, stats, plain, encoding)
+        self._weights = rounded_weights(planned, recipe)
+        self._factors = planned.lowered.weights
+        self._biased = frozenset(biased_convolutions(float_graph))
+        self._float, self._integer = Walk(float_graph, tensors), Walk(quantized, tensors)
+        self.shifts: dict[str, tuple[float, ...]] = {}
+        self.steps: dict[str, Tensor] = {}
+
+    def run(self, track: Track) -> None:
+        """Correct every convolution."""
+        nodes = [node for node in self._integer.nodes if node.op != "output"]
+        with torch.inference_mode():
+            for node in track(nodes, f"Correcting for {self._encoding.name}", len(nodes)):
+                is_convolution = node.target in _CONVOLUTIONS
+                values = self._corrected(node) if is_convolution else self._integer.run(node)
+                self._integer.keep(node, values)
+
+    def _corrected(self, node: Node) -> list[Tensor]:
+        """What a convolution gives once it is corrected."""
+        twin = self._float.advance_to(node.name)
+        missing = self._missing(node, twin)
+        learns = self._recipe.rounding == "least_squares" and node.name in self._weights
+        weight = self._learn(node, twin, missing) if learns else None
+        wanted = self._float.run(twin)
+        self._float.keep(twin, wanted)
+        values = self._integer.run(node, weight)
+        if not (self._recipe.bias_correction and node.name in self._biased):
+            return values
+        shift = _mean_of_all(wanted) - _mean_of_all(values)
+        if missing is not None:
+            shift += _mean_of_all(missing)
+        self.shifts[node.name] = tuple(shift.tolist())
+        return [value + shift.float().reshape(1, -1, 1, 1) for value in values]
+
+    def _learn(self, node: Node, twin: Node, missing: list[Tensor] | None) -> Tensor:
+        weight, scales = self._weights[node.name]
+        factor = self._factors.get(node.name, 1.0)  # of the weight; what it reads is that many times smaller
+        is_free = self._recipe.bias_correction and node.name in self._biased
+        folds = Moments(node, weight, centred=is_free), Moments(node, weight, centred=is_free)
+        trues, reads = self._float.values(_source(twin)), self._integer.values(_source(node))
+        for i, (true, read) in enumerate(zip(trues, reads, strict=True)):
+            folds[i % 2].add(true / factor, read, None if missing is None else missing[i])
+        self.steps[node.name] = steps_of(weight, scales, folds)
+        return moved(weight, scales, self.steps[node.name])
+
+    def _missing(self, node: Node, twin: Node) -> list[Tensor] | None:
+        """What the other operand of the sum that a convolution's output goes into has lost by now."""
+        if self._recipe.rounding == "nearest":
+            return None
+        others = [_other_operand(one) for one in (node, twin)]
+        found, wanted = others
+        if found is None or wanted is None or not (self._integer.holds(found) and self._float.holds(wanted)):
+            return None
+        pairs = zip(self._float.values(wanted), self._integer.values(found), strict=True)
+        return [true - read for true, read in pairs]
+
+
+def channel_means(captured: Captured, names: Iterable[str], tensors: Sequence[Tensor]) -> dict[str, Tensor]:
+    """Mean of every channel of some nodes of a graph, over images and positions."""
+    walk, wanted, means = Walk(captured.graph_module, tensors), frozenset(names), {}
+    with torch.inference_mode():
+        for node in walk.nodes:
+            if node.op == "output":
+                break
+            values = walk.run(node)
+            walk.keep(node, values)
+            if node.name in wanted:
+                means[node.name] = _mean_of_all(values)
+    return means
+
+
+def _mean_of_all(values: Sequence[Tensor]) -> Tensor:
+    """Means of the channels of `[1, c, h, w]` tensors, `[c]`, float64."""
+    return torch.stack([value.double().mean(dim=(0, 2, 3)) for value in values]).mean(0)
+
+
+def _source(convolution: Node) -> Node:
+    source = convolution.args[0]
+    assert isinstance(source, Node)
+    return source
+
+
+def _other_operand(convolution: Node) -> Node | None:
+    """What a convolution's output is added to, where nothing but its own quantization stands between."""
+    given = convolution
+    while len(given.users) == 1:
+        (reader,) = given.users
+        if reader.target is _aten.add.Tensor and len(reader.all_input_nodes) == 2:
+            (other,) = (read for read in reader.all_input_nodes if read is not given)
+            return other
+        if not is_quantizer(reader):
+            break
+        given = reader
+    return None
