@@ -4,8 +4,10 @@
     python benchmarks/vendor_quantizers.py BUNDLE --data DIR --split test --calibration DIR
 
 BUNDLE holds fp32 and int8 of every runtime; the vendors quantize its fp32 artifacts with the images that its
-INT8 was calibrated on, at the defaults of their tools. All take turns on one thread, input tensor to raw
-outputs, and a speed-up is the median over the turns.
+INT8 was calibrated on, at the defaults of their tools. `--accuracy-aware` adds NNCF's
+`quantize_with_accuracy_control`, which may lose 1 % of the float mAP on `--data`; it can take an hour. All
+take turns on one thread, input tensor to raw outputs; a speed-up and the latency beside edgedet's are medians
+over the turns.
 """
 
 from __future__ import annotations
@@ -25,35 +27,56 @@ import numpy as np
 from edgedet import registry
 from edgedet.boxes import Floats
 from edgedet.bundle import Bundle, companions, open_bundle
-from edgedet.data import open_dataset
+from edgedet.data import Dataset, LabelledImage, open_dataset
 from edgedet.decode import decode
 from edgedet.evaluate import MAX_DETECTIONS, Evaluator, evaluation_spec, shared_classes, with_detector_classes
 from edgedet.parity.compare import OutputComparison
 from edgedet.pipeline import RuntimeLike
-from edgedet.preprocess import preprocess
+from edgedet.preprocess import Geometry, preprocess
+from edgedet.spec import DetectorSpec
 from edgedet_calibration.collect import calibration_images
 from edgedet_calibration.stats import Stats
 
 _ROUNDS, _TURN_S = 15, 0.5
 
 Feeds = dict[str, Floats]
-Quantizer = Callable[[Path, Sequence[Feeds], Path], Path]
+Run = Callable[[Feeds], Feeds]
 
 
-def onnxruntime_static(model: Path, feeds: Sequence[Feeds], folder: Path) -> Path:
+@dataclass(frozen=True, slots=True)
+class Task:
+    """What a vendor's quantizer is given.
+
+    Attributes:
+        model: The fp32 artifact.
+        feeds: Calibration images as they enter it.
+        folder: Where to write.
+        map_of: COCO's mAP on the test images of whatever computes raw outputs.
+    """
+
+    model: Path
+    feeds: Sequence[Feeds]
+    folder: Path
+    map_of: Callable[[Run], float]
+
+
+Quantizer = Callable[[Task], Path]
+
+
+def onnxruntime_static(task: Task) -> Path:
     """ONNX Runtime's `quantize_static`: Q/DQ, uint8 activations, int8 weights per channel."""
     from onnxruntime import quantization
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
     class Reader(quantization.CalibrationDataReader):  # type: ignore[misc]
         def __init__(self) -> None:
-            self._feeds = iter(feeds)
+            self._feeds = iter(task.feeds)
 
         def get_next(self) -> Feeds | None:
             return next(self._feeds, None)
 
-    prepared, path = folder / "prepared.onnx", folder / "quantize_static.onnx"
-    quant_pre_process(str(model), str(prepared))
+    prepared, path = task.folder / "prepared.onnx", task.folder / "quantize_static.onnx"
+    quant_pre_process(str(task.model), str(prepared))
     quantization.quantize_static(
         str(prepared),
         str(path),
@@ -66,37 +89,64 @@ def onnxruntime_static(model: Path, feeds: Sequence[Feeds], folder: Path) -> Pat
     return path
 
 
-def nncf_quantize(model: Path, feeds: Sequence[Feeds], folder: Path) -> Path:
+def nncf_quantize(task: Task) -> Path:
     """NNCF's post-training quantization with fast bias correction, its default."""
-    return _nncf(model, feeds, folder / "nncf.xml", fast_bias_correction=True)
+    return _nncf(task, "nncf", fast_bias_correction=True)
 
 
-def nncf_full_bias_correction(model: Path, feeds: Sequence[Feeds], folder: Path) -> Path:
+def nncf_full_bias_correction(task: Task) -> Path:
     """The same with the bias correction that takes minutes."""
-    return _nncf(model, feeds, folder / "nncf_full.xml", fast_bias_correction=False)
+    return _nncf(task, "nncf_full", fast_bias_correction=False)
 
 
-def _nncf(model: Path, feeds: Sequence[Feeds], path: Path, *, fast_bias_correction: bool) -> Path:
+def _nncf(task: Task, name: str, *, fast_bias_correction: bool) -> Path:
     import nncf
     import openvino
 
     quantized = nncf.quantize(
-        openvino.Core().read_model(model),
-        nncf.Dataset(list(feeds)),
-        subset_size=len(feeds),
+        openvino.Core().read_model(task.model),
+        nncf.Dataset(list(task.feeds)),
+        subset_size=len(task.feeds),
         fast_bias_correction=fast_bias_correction,
     )
-    openvino.save_model(quantized, path, compress_to_fp16=False)
+    return _saved(quantized, task.folder / f"{name}.xml")
+
+
+def nncf_accuracy_aware(task: Task) -> Path:
+    """NNCF's search for the layers to leave in float, until 99 % of the float mAP is kept."""
+    import nncf
+    import openvino
+
+    def validate(model: Any, _: object) -> tuple[float, None]:
+        names = [output.get_any_name() for output in model.outputs]
+        return task.map_of(lambda feeds: dict(zip(names, model(feeds).values(), strict=True))), None
+
+    quantized = nncf.quantize_with_accuracy_control(
+        openvino.Core().read_model(task.model),
+        nncf.Dataset(list(task.feeds)),
+        nncf.Dataset([0]),  # `validate` brings its own images
+        validate,
+        max_drop=0.01,
+        drop_type=nncf.DropType.RELATIVE,
+        subset_size=len(task.feeds),
+    )
+    return _saved(quantized, task.folder / "nncf_accuracy_aware.xml")
+
+
+def _saved(model: Any, path: Path) -> Path:
+    import openvino
+
+    openvino.save_model(model, path, compress_to_fp16=False)
     return path
 
 
-def ai_edge_static(model: Path, feeds: Sequence[Feeds], folder: Path) -> Path:
+def ai_edge_static(task: Task) -> Path:
     """ai-edge-quantizer's static recipe: int8 activations and weights."""
     from ai_edge_quantizer import quantizer, recipe
 
-    path = folder / "ai_edge_quantizer.tflite"
-    job = quantizer.Quantizer(str(model), recipe.static_wi8_ai8())
-    found = job.calibrate(dict.fromkeys(_signatures(model), feeds))
+    path = task.folder / "ai_edge_quantizer.tflite"
+    job = quantizer.Quantizer(str(task.model), recipe.static_wi8_ai8())
+    found = job.calibrate(dict.fromkeys(_signatures(task.model), task.feeds))
     job.quantize(found).export_model(str(path), overwrite=True)
     return path
 
@@ -125,6 +175,7 @@ class Row:
         output_snr_db: Raw outputs against those of fp32 on the same runtime, the worst output.
         p50_ms: Median inference.
         speedup_vs_fp32: Median over turns of the time of fp32 over its own.
+        latency_vs_edgedet: Median over turns of its time over that of edgedet's INT8.
         bytes: Size of its files.
     """
 
@@ -134,6 +185,7 @@ class Row:
     output_snr_db: float
     p50_ms: float
     speedup_vs_fp32: float
+    latency_vs_edgedet: float
     bytes: int
 
 
@@ -151,16 +203,20 @@ class Contender:
 
 
 def open_contenders(
-    bundle: Bundle, runtimes: Sequence[str], feeds: Sequence[Feeds], folder: Path, stack: ExitStack
+    bundle: Bundle,
+    vendors: dict[str, dict[str, Quantizer]],
+    feeds: Sequence[Feeds],
+    map_of: Callable[[Run], float],
+    stack: ExitStack,
 ) -> Iterator[Contender]:
     """fp32, INT8 of edgedet and INT8 of the vendors, for every runtime."""
-    spec = bundle.spec
-    for runtime in runtimes:
+    spec, folder = bundle.spec, Path(stack.enter_context(tempfile.TemporaryDirectory()))
+    for runtime, quantizers in vendors.items():
         float_path = bundle.path_of(bundle.artifact(runtime, "fp32"))
         paths = {"float": float_path, "edgedet": bundle.path_of(bundle.artifact(runtime, "int8"))}
-        for name, quantize in VENDORS[runtime].items():
+        for name, quantize in quantizers.items():
             began = time.perf_counter()
-            paths[name] = quantize(float_path, feeds, folder)
+            paths[name] = quantize(Task(float_path, feeds, folder, map_of))
             print(f"{runtime}: {name} quantized in {time.perf_counter() - began:.0f} s", flush=True)
         for name, path in paths.items():
             opened = registry.RUNTIMES.load(runtime)(path, spec=spec, threads=1)
@@ -172,18 +228,40 @@ def open_contenders(
             )
 
 
-def judge(contenders: Sequence[Contender], bundle: Bundle, data: Any) -> None:
-    """Run every image through every contender."""
-    spec = evaluation_spec(bundle.spec)
-    mapping = shared_classes(data.labels, spec.labels)
-    for image in data:
-        tensor, geometry = preprocess(image.image_bgr, spec.input)
-        labelled = with_detector_classes(image, mapping)
-        reference: dict[str, Feeds] = {}
-        for one in contenders:
-            outputs = one.opened.run({spec.input.name: tensor})
-            one.comparison.add(reference.setdefault(one.runtime, outputs), outputs)
-            one.evaluator.add(labelled, decode(outputs, spec, geometry, limit=MAX_DETECTIONS))
+@dataclass(slots=True)
+class TestImages:
+    """Labelled images as they enter a detector, each decoded and preprocessed once."""
+
+    spec: DetectorSpec
+    images: list[tuple[LabelledImage, Geometry, Floats]]
+
+    @staticmethod
+    def of(bundle: Bundle, data: Dataset) -> TestImages:
+        """Those of a data set."""
+        spec = evaluation_spec(bundle.spec)
+        mapping = shared_classes(data.labels, spec.labels)
+        images = []
+        for image in data:
+            tensor, geometry = preprocess(image.image_bgr, spec.input)
+            images.append((with_detector_classes(image, mapping), geometry, tensor))
+        return TestImages(spec, images)
+
+    def map_of(self, run: Run) -> float:
+        """COCO's mAP, 0 to 1."""
+        evaluator = Evaluator(self.spec.labels)
+        for labelled, geometry, tensor in self.images:
+            outputs = run({self.spec.input.name: tensor})
+            evaluator.add(labelled, decode(outputs, self.spec, geometry, limit=MAX_DETECTIONS))
+        return evaluator.report().map or 0.0
+
+    def judge(self, contenders: Sequence[Contender]) -> None:
+        """Run every image through every contender."""
+        for labelled, geometry, tensor in self.images:
+            reference: dict[str, Feeds] = {}
+            for one in contenders:
+                outputs = one.opened.run({self.spec.input.name: tensor})
+                one.comparison.add(reference.setdefault(one.runtime, outputs), outputs)
+                one.evaluator.add(labelled, decode(outputs, self.spec, geometry, limit=MAX_DETECTIONS))
 
 
 def take_turns(contenders: Sequence[Contender], feeds: Feeds) -> None:
@@ -202,7 +280,9 @@ def take_turns(contenders: Sequence[Contender], feeds: Feeds) -> None:
 
 def rows_of(contenders: Sequence[Contender]) -> Iterator[Row]:
     """What was measured, one row a contender."""
-    floats = {one.runtime: one for one in contenders if one.quantizer == "float"}
+    floats, ours = (
+        {one.runtime: one for one in contenders if one.quantizer == name} for name in ("float", "edgedet")
+    )
     for one in contenders:
         turns = np.array(one.turns_ms)
         yield Row(
@@ -212,6 +292,7 @@ def rows_of(contenders: Sequence[Contender]) -> Iterator[Row]:
             output_snr_db=min(output.snr_db for output in one.comparison.differences()),
             p50_ms=float(np.median(turns)),
             speedup_vs_fp32=float(np.median(np.array(floats[one.runtime].turns_ms) / turns)),
+            latency_vs_edgedet=float(np.median(turns / np.array(ours[one.runtime].turns_ms))),
             bytes=one.bytes,
         )
 
@@ -225,8 +306,12 @@ def main() -> None:
     parser.add_argument("--calibration", required=True)
     parser.add_argument("--calibration-split")
     parser.add_argument("--runtimes", default=",".join(VENDORS))
+    parser.add_argument("--accuracy-aware", action="store_true")
     parser.add_argument("--json", type=Path)
     given = parser.parse_args()
+    vendors = {runtime: VENDORS[runtime] for runtime in given.runtimes.split(",")}
+    if given.accuracy_aware and "openvino" in vendors:
+        vendors["openvino"] = vendors["openvino"] | {"NNCF, accuracy-aware": nncf_accuracy_aware}
     bundle = open_bundle(given.bundle)
     stats_path = bundle.root / "calibration.json"
     stats = Stats.from_json(stats_path.read_bytes(), source=str(stats_path))
@@ -236,17 +321,18 @@ def main() -> None:
         parser.error("--calibration gives other images than those that BUNDLE was calibrated on")
     feeds = [{bundle.spec.input.name: preprocess(image.image_bgr, bundle.spec.input)[0]} for image in images]
     with ExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        contenders = list(open_contenders(bundle, given.runtimes.split(","), feeds, folder, stack))
-        judge(contenders, bundle, open_dataset(given.data, given.split))
+        tests = TestImages.of(bundle, open_dataset(given.data, given.split))
+        contenders = list(open_contenders(bundle, vendors, feeds, tests.map_of, stack))
+        tests.judge(contenders)
         take_turns(contenders, feeds[0])
         rows = list(rows_of(contenders))
-    print(f"{'runtime':10}{'quantizer':28}{'mAP':>7}{'SNR dB':>8}{'p50 ms':>8}{'x fp32':>8}{'MB':>7}")
+    columns = "".join(f"{name:>8}" for name in ("mAP", "SNR dB", "p50 ms", "x fp32", "/ ours", "MB"))
+    print(f"{'runtime':10}{'quantizer':28}{columns}")
     for row in rows:
         points = "–" if row.map is None else f"{100 * row.map:.2f}"
         print(
-            f"{row.runtime:10}{row.quantizer:28}{points:>7}{row.output_snr_db:8.1f}{row.p50_ms:8.2f}"
-            f"{row.speedup_vs_fp32:8.2f}{row.bytes / 1e6:7.2f}"
+            f"{row.runtime:10}{row.quantizer:28}{points:>8}{row.output_snr_db:8.1f}{row.p50_ms:8.2f}"
+            f"{row.speedup_vs_fp32:8.2f}{row.latency_vs_edgedet:8.2f}{row.bytes / 1e6:8.2f}"
         )
     if given.json:
         given.json.write_text(json.dumps({"rows": [asdict(row) for row in rows]}, indent=2) + "\n")

@@ -42,15 +42,21 @@ def unpacked(text: str, shape: Sequence[int], name: str) -> Tensor:
 
 
 def moved(weight: Tensor, scales: Tensor, steps: Tensor) -> Tensor:
-    """The weight that rounding to nearest leaves as it is, float32.
+    """The weight that rounding to nearest leaves as it is, float32, and whose scales are the same to the bit.
 
     Args:
         weight: `[o, i, h, w]`.
         scales: Of its rows, `[o]` or `[1]`, float64.
         steps: In the shape of the weight.
     """
-    rows = scales.reshape(-1, *(1,) * (weight.ndim - 1))
-    return (((weight.detach().double() / rows).round() + steps) * rows).float()
+    shape = (-1, *(1,) * (weight.ndim - 1))
+    rows, given = scales.reshape(shape), weight.detach()
+    integers = (given.double() / rows).round() + steps
+    largest = given.abs().amax(tuple(range(1, given.ndim)), keepdim=True)
+    largest = largest if len(scales) > 1 else largest.amax()
+    # Where the scale comes from the largest weight, 127 steps are that weight, however the scale is rounded.
+    is_largest = (integers.abs() == 127) & (largest.double() >= 126.5 * rows)
+    return torch.where(is_largest, largest * integers.sign(), integers * rows).float()
 
 
 def _misfit(name: str, count: int, got: str) -> BundleError:
