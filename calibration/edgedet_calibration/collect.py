@@ -20,16 +20,17 @@ from edgedet_calibration.recipe import Recipe
 from edgedet_calibration.stats import Histogram, ImageEntry, Stats, TensorStats
 
 
-def calibration_images(dataset: Dataset, count: int, every: int = 1) -> Iterator[LabelledImage]:
+def calibration_images(dataset: Dataset, count: int, at_most: int | None = None) -> Iterator[LabelledImage]:
     """Up to `count` readable images, evenly spaced over the data set: the same ones every time.
 
     Args:
         dataset: Where they are.
         count: How many places there are for them.
-        every: Take only each so-manieth of those places.
+        at_most: Take no more than so many of those places, evenly spaced again.
     """
-    step = max(len(dataset) / count, 1.0)
-    for position in range(0, min(count, len(dataset)), every):
+    step, places = max(len(dataset) / count, 1.0), min(count, len(dataset))
+    taken = min(places, at_most or places)
+    for position in (place * places // taken for place in range(taken)):
         try:
             yield dataset[int(position * step)]
         except DataError:

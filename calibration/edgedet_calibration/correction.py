@@ -9,7 +9,6 @@ section 4.2, here with measured means).
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Sequence
 
 import torch
@@ -57,8 +56,7 @@ def with_corrections(
     """
     if not recipe.corrects:
         return stats
-    every = math.ceil(min(recipe.images, len(dataset)) / _IMAGES)
-    images = calibration_images(dataset, recipe.images, every)
+    images = calibration_images(dataset, recipe.images, _IMAGES)
     tensors = [torch.from_numpy(preprocess(i.image_bgr, captured.spec.input)[0]) for i in images]
     float_graph = equalized(captured, stats.channel_factors).graph_module
     corrections = {}

@@ -11,7 +11,6 @@ equation 4): rows of weights have scales of their own and take a division for no
 from __future__ import annotations
 
 import copy
-import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -244,9 +243,8 @@ def channel_ranges(captured: Captured, tensors: Iterable[Tensor]) -> dict[str, T
 
 def measured_factors(captured: Captured, dataset: Dataset, recipe: Recipe, track: Track = silent) -> Factors:
     """The factors of a detector, measured on some of its calibration images."""
-    every = math.ceil(min(recipe.images, len(dataset)) / _IMAGES)
-    total = math.ceil(min(recipe.images, len(dataset)) / every)
-    images = track(calibration_images(dataset, recipe.images, every), "Equalizing channels", total)
+    total = min(recipe.images, len(dataset), _IMAGES)
+    images = track(calibration_images(dataset, recipe.images, _IMAGES), "Equalizing channels", total)
     tensors = (torch.from_numpy(preprocess(i.image_bgr, captured.spec.input)[0]) for i in images)
     return equalizing_factors(captured, channel_ranges(captured, tensors))
 

@@ -6,12 +6,17 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from scales_of_artifact import scales_of_artifact
 
 from edgedet.bundle import Bundle
 from edgedet.cli import main
+from edgedet.data import open_dataset
+from edgedet.models.checkpoint import load_checkpoint, save_checkpoint
+from edgedet_calibration.qat import quantized_detector
 from edgedet_calibration.stats import Stats
+from edgedet_export.exporter import ExportRequest, export_bundle
 
 _ENCODINGS = {"ort": "onnxruntime", "openvino": "openvino", "tflite": "tflite", "tensorrt": "tensorrt"}
 
@@ -49,6 +54,29 @@ def test_the_scales_that_are_shown_are_those_of_the_artifact(
     weights = {tuple(tensor["weight"]["scales"]) for tensor in table["tensors"] if tensor["weight"]}
     assert len(weights) > 40
     assert artifact.weights == weights
+
+
+def test_all_artifacts_of_a_quantized_training_have_the_learned_scales(trained: Path, tmp_path: Path) -> None:
+    detector = quantized_detector(load_checkpoint(trained), open_dataset("builtin", split="val"), 4).eval()
+    ranges = detector.learned_ranges()
+    save_checkpoint(tmp_path / "qat.safetensors", detector)
+    request = ExportRequest(
+        tmp_path / "qat.safetensors", tmp_path / "bundle", ("onnx", "openvino", "tflite"), ("int8",)
+    )
+    export_bundle(request)
+    onnx, openvino, tflite = (
+        scales_of_artifact(tmp_path / "bundle" / "int8" / f"model.{suffix}")
+        for suffix in ("onnx", "xml", "tflite")
+    )
+    # The same integers, once unsigned and once signed.
+    assert differing({(scale, zero - 128) for scale, zero in onnx.activations}, tflite.activations) == []
+    # OpenVINO computes residual additions inside convolutions, and so quantizes less.
+    assert len(openvino.activations) > 20
+    assert not differing(openvino.activations | onnx.activations, onnx.activations)
+    assert onnx.weights == openvino.weights == tflite.weights
+    learned = {np.float32((high - low) / 255) for low, high in ranges.values()}
+    for scale, _ in onnx.activations:
+        assert any(scale == pytest.approx(float(one), rel=1e-6) for one in learned)
 
 
 def test_what_was_seen_is_what_the_calibration_holds(
