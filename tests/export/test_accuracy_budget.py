@@ -14,7 +14,9 @@ from edgedet.data.synthetic import SyntheticDataset
 from edgedet.errors import CheckError, DataError, UsageError
 from edgedet.models.capture import Captured, capture, parameter_of
 from edgedet.models.checkpoint import load_checkpoint
+from edgedet_calibration.calibrate import calibrate
 from edgedet_calibration.collect import collect
+from edgedet_calibration.correction import with_corrections
 from edgedet_calibration.encodings import ENCODINGS
 from edgedet_calibration.placement import place
 from edgedet_calibration.recipe import Recipe
@@ -71,6 +73,24 @@ def test_the_one_fragile_layer_is_found_and_the_accuracy_kept(captured: Captured
     assert report.float_operators == 2
     assert 0 < report.float_macs_share < 0.1
     assert FRAGILE in "\n".join(report.lines())
+
+
+@pytest.mark.slow
+def test_what_is_kept_float_is_corrected_for_with_everything_switched_on(
+    captured: Captured, judge: Dataset
+) -> None:
+    images, recipe = SyntheticDataset("val", size=4), Recipe(images=4, weights="per_tensor")
+    fragile = with_fragile_layer(captured)
+    encodings = [ENCODINGS["onnxruntime"]]
+    stats = with_corrections(fragile, calibrate(fragile, images, recipe), recipe, encodings, images)
+    given = Calibrated(fragile, stats, recipe, encodings, images)
+    found, corrected, report = hold_budget(given, AccuracyBudget(0.05, judge))
+    assert report.map_before["onnxruntime"] < 0.95 * report.map_float <= report.map_after["onnxruntime"]
+    assert found.float_layers
+    assert corrected.channel_factors == stats.channel_factors
+    steps = corrected.corrections["affine lowered"].weight_steps
+    assert not set(found.float_layers) & set(steps)
+    assert steps.keys() < stats.corrections["affine lowered"].weight_steps.keys()
 
 
 @pytest.mark.slow
