@@ -9,7 +9,7 @@ import pytest
 from filelock import FileLock
 
 from edgedet.bundle import Bundle, open_bundle
-from edgedet.data import open_dataset
+from edgedet.data import Dataset, open_dataset
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -65,16 +65,37 @@ def checkpoint(shared_folder: Path) -> Path:
     return path
 
 
+def _made_once(
+    path: Path,
+    checkpoint: Path,
+    targets: str,
+    precisions: str,
+    images: Dataset | None = None,
+    count: int = 6,
+) -> Path:
+    """A bundle that the first process to come here exports, calibrated on so many images."""
+    from edgedet_calibration.recipe import Recipe
+    from edgedet_export.exporter import ExportRequest, export_bundle
+
+    with FileLock(f"{path}.lock"):
+        if not path.exists():
+            export_bundle(
+                ExportRequest(
+                    checkpoint,
+                    path,
+                    tuple(targets.split()),
+                    tuple(precisions.split()),
+                    calibration=images,
+                    recipe=Recipe(images=count),
+                )
+            )
+    return path
+
+
 @pytest.fixture(scope="session")
 def bundle(shared_folder: Path, checkpoint: Path) -> Path:
     """A bundle of that detector for ONNX Runtime and OpenVINO, to be read and never written."""
-    from edgedet_export.exporter import ExportRequest, export_bundle
-
-    path = shared_folder / "small"
-    with FileLock(f"{path}.lock"):
-        if not path.exists():
-            export_bundle(ExportRequest(checkpoint, path, ("onnx", "openvino"), ("fp32",)))
-    return path
+    return _made_once(shared_folder / "small", checkpoint, "onnx openvino", "fp32")
 
 
 @pytest.fixture(scope="session")
@@ -82,66 +103,27 @@ def full_bundle(shared_folder: Path, trained: Path) -> Bundle:
     """Every target in what all of them make, of the detector of the built-in shapes, to be read and never
     written."""
     pytest.importorskip("litert_torch", reason="the export extra is not installed")
-    from edgedet_calibration.recipe import Recipe
-    from edgedet_export.exporter import ExportRequest, export_bundle
-
-    path = shared_folder / "full"
-    with FileLock(f"{path}.lock"):
-        if not path.exists():
-            export_bundle(
-                ExportRequest(
-                    trained,
-                    path,
-                    ("onnx", "openvino", "tflite", "tensorrt"),
-                    ("fp32", "fp16", "int8"),
-                    calibration=open_dataset("builtin", split="val"),
-                    recipe=Recipe(images=6),
-                )
-            )
-    return open_bundle(path)
+    images = open_dataset("builtin", split="val")
+    targets = "onnx openvino tflite tensorrt"
+    return open_bundle(_made_once(shared_folder / "full", trained, targets, "fp32 fp16 int8", images))
 
 
 @pytest.fixture(scope="session")
 def tflite_bundle(shared_folder: Path, trained: Path) -> Bundle:
     """What TFLite alone makes, of the same detector, to be read and never written."""
     pytest.importorskip("litert_torch", reason="the export extra is not installed")
-    from edgedet_calibration.recipe import Recipe
-    from edgedet_export.exporter import ExportRequest, export_bundle
-
-    path = shared_folder / "tflite"
-    with FileLock(f"{path}.lock"):
-        if not path.exists():
-            export_bundle(
-                ExportRequest(
-                    trained,
-                    path,
-                    ("tflite",),
-                    ("int8-a16", "int8-dynamic"),
-                    calibration=open_dataset("builtin", split="val"),
-                    recipe=Recipe(images=6),
-                )
-            )
-    return open_bundle(path)
+    images = open_dataset("builtin", split="val")
+    return open_bundle(
+        _made_once(shared_folder / "tflite", trained, "tflite", "int8-a16 int8-dynamic", images)
+    )
 
 
 @pytest.fixture(scope="session")
 def bccd_bundle(shared_folder: Path, test_data: Path) -> Bundle:
     """The CPU targets in fp32 and int8 of the committed blood-cell detector, to be read and never written."""
     pytest.importorskip("litert_torch", reason="the export extra is not installed")
-    from edgedet_calibration.recipe import Recipe
-    from edgedet_export.exporter import ExportRequest, export_bundle
-
-    path = shared_folder / "bccd"
-    with FileLock(f"{path}.lock"):
-        if not path.exists():
-            export_bundle(
-                ExportRequest(
-                    ROOT / "weights" / "bccd_ssdlite320_mobilenetv2.safetensors",
-                    path,
-                    ("onnx", "openvino", "tflite"),
-                    ("fp32", "int8"),
-                    calibration=open_dataset(test_data / "data" / "bccd", split="train+val"),
-                    recipe=Recipe(images=96),
-                )
-            )
-    return open_bundle(path)
+    checkpoint = ROOT / "weights" / "bccd_ssdlite320_mobilenetv2.safetensors"
+    images = open_dataset(test_data / "data" / "bccd", split="train+val")
+    return open_bundle(
+        _made_once(shared_folder / "bccd", checkpoint, "onnx openvino tflite", "fp32 int8", images, count=96)
+    )
