@@ -18,9 +18,10 @@ from torch import nn
 from torch.fx import GraphModule, Node
 
 from edgedet.models.capture import parameter_of
-from edgedet_calibration.placement import MOVES, WEIGHTED
+from edgedet_calibration.placement import CLAMPS, MOVES, WEIGHTED
 
 _aten = torch.ops.aten
+_CONVOLUTIONS = (_aten.conv2d.default, _aten.conv2d.padding)
 
 Range = tuple[float, float]
 
@@ -71,7 +72,11 @@ def lower(
     lowered = Lowered()
     sigmoid_range = _SYMMETRIC_SIGMOID_RANGE if symmetric else _SIGMOID_RANGE
     for node in list(graph_module.graph.nodes):
-        if node.op != "call_function" or keeps_float(node.name):
+        if node.op != "call_function":
+            continue
+        if keeps_float(node.name):
+            if node.target in _CONVOLUTIONS and not _is_of_float(node, keeps_float):
+                _shield(graph_module, node)
             continue
         if node.target is _aten.hardswish.default:
             _lower_hardswish(graph_module, node, lowered)
@@ -84,6 +89,39 @@ def lower(
     graph_module.graph.lint()
     graph_module.recompile()
     return lowered
+
+
+def _is_of_float(convolution: Node, keeps_float: Callable[[str], bool]) -> bool:
+    """Whether what a convolution reads comes from another that stays float."""
+    source = convolution.args[0]
+    while isinstance(source, Node) and source.target in CLAMPS:
+        source = source.args[0]
+    return isinstance(source, Node) and source.target in _CONVOLUTIONS and keeps_float(source.name)
+
+
+def _shield(graph_module: GraphModule, convolution: Node) -> None:
+    """Keep a float convolution float, by a product before it that its weight takes back exactly.
+
+    ONNX Runtime's optimizer and LiteRT's converter quantize the weight of a float convolution by themselves
+    where it reads a dequantization and a quantization reads it. The converter folds a factor of all channels
+    into the weight, so every other channel is doubled.
+    """
+    source, weight = convolution.args[0], parameter_of(graph_module, convolution.args[1])
+    assert isinstance(source, Node)
+    assert weight is not None
+    channels = int(source.meta["val"].shape[1])
+    factors = torch.ones(1, channels, 1, 1)
+    factors[:, ::2] = 2.0
+    groups = channels // weight.shape[1]
+    columns = factors.reshape(groups, 1, -1).expand(groups, len(weight) // groups, -1)
+    replace_weight(graph_module, convolution, weight.detach() / columns.reshape(len(weight), -1, 1, 1))
+    name = f"{convolution.name}_shield"
+    graph_module.register_buffer(name, factors)
+    with graph_module.graph.inserting_before(convolution):
+        constant = graph_module.graph.get_attr(name)
+        product = _call(convolution, "shielded", _aten.mul.Tensor, source, constant)
+        product.meta = dict(source.meta)
+        convolution.args = (product, *convolution.args[1:])
 
 
 def _is_gate(node: Node) -> bool:

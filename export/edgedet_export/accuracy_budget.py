@@ -121,8 +121,8 @@ class BudgetReport(Value):
                 f"{name} does not hold the budget of accuracy",
                 got=f"mAP {100 * measured:.2f} through its runtime, {_written(self.map_after)} before",
                 expected=f"{100 * self.least:.2f} at least",
-                fix="allow a larger drop, or keep whole blocks float with float_layers in a recipe: the "
-                "vendor's optimizer quantizes a lone float layer between integer ones again",
+                fix="allow a larger drop; `edgedet inspect BUNDLE --executed` on an export without it "
+                "shows what the runtime computes otherwise",
             )
         return self.model_copy(update={"map_artifacts": {**self.map_artifacts, name: measured}})
 

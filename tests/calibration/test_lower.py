@@ -196,12 +196,36 @@ def test_silu_is_a_product_with_a_sigmoid_in_the_range_that_tflite_prescribes() 
     assert (0.0, 255 / 256) in lowered.fixed.values()
 
 
-def test_what_is_to_stay_float_is_not_rewritten() -> None:
+def test_activations_that_are_to_stay_float_are_not_rewritten() -> None:
     graph_module = exported(SqueezeExcite())
     before = targets(graph_module)
-    lowered = lower(graph_module, lambda _: True)
+    lowered = lower(graph_module, lambda name: not name.startswith("conv"))
     assert targets(graph_module) == before
     assert not lowered.fixed
+
+
+class Grouped(nn.Module):
+    """Convolutions of every kind of groups, one of them behind a clamp."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.dense, self.grouped = nn.Conv2d(3, 8, 3), nn.Conv2d(8, 12, 3, groups=4)
+        self.depthwise = nn.Conv2d(12, 24, 3, groups=12, bias=False)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.depthwise(torch.relu(self.grouped(self.dense(x))))
+
+
+@pytest.mark.parametrize(
+    ("kept", "products"),
+    [("conv2d", 1), ("conv2d_1", 1), ("conv2d_2", 1), ("conv2d conv2d_2", 2), ("all", 1)],
+)
+def test_a_product_before_a_float_convolution_changes_nothing(kept: str, products: int) -> None:
+    graph_module = exported(Grouped())
+    expected = graph_module(IMAGE)
+    lower(graph_module, lambda name: kept == "all" or name in kept.split())
+    assert targets(graph_module)[_aten.mul.Tensor] == products
+    assert torch.equal(graph_module(IMAGE), expected)
 
 
 def test_a_hard_sigmoid_is_absorbed_only_by_a_convolution_that_nothing_else_reads() -> None:
