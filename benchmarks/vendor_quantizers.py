@@ -29,6 +29,7 @@ from edgedet.boxes import Floats
 from edgedet.bundle import Bundle, companions, open_bundle
 from edgedet.data import Dataset, LabelledImage, open_dataset
 from edgedet.decode import decode
+from edgedet.errors import EdgedetError
 from edgedet.evaluate import MAX_DETECTIONS, Evaluator, evaluation_spec, shared_classes, with_detector_classes
 from edgedet.parity.compare import OutputComparison
 from edgedet.pipeline import RuntimeLike
@@ -219,7 +220,11 @@ def open_contenders(
             paths[name] = quantize(Task(float_path, feeds, folder, map_of))
             print(f"{runtime}: {name} quantized in {time.perf_counter() - began:.0f} s", flush=True)
         for name, path in paths.items():
-            opened = registry.RUNTIMES.load(runtime)(path, spec=spec, threads=1)
+            try:
+                opened = registry.RUNTIMES.load(runtime)(path, spec=spec, threads=1)
+            except EdgedetError as exc:
+                print(f"{runtime}: what {name} made does not run: {exc}", flush=True)
+                continue
             stack.callback(opened.close)
             size = sum(file.stat().st_size for file in (path, *companions(path)) if file.is_file())
             names = [output.name for output in spec.outputs]

@@ -32,7 +32,7 @@ class Measured:
         input_max_abs: Largest difference of the input tensor that the artifact's own spec asks for.
         outputs: Raw outputs against the artifact's reference.
         decoded: Boxes before suppression against the artifact's reference.
-        detections: Detections against the float detector.
+        detections: Detections against the float detector, or what was trained in 8 bits.
         accuracy: Accuracy of the artifact.
         reference: Accuracy of the float detector.
     """
