@@ -13,7 +13,7 @@ from edgedet_calibration.stats import Stats
 
 
 def calibrate(captured: Captured, dataset: Dataset, recipe: Recipe, track: Track = silent) -> Stats:
-    """Measure a float graph on images; bias shifts come later, from `with_bias_shifts`.
+    """Measure a float graph on images; corrections come later, from `with_corrections`.
 
     Args:
         captured: The float graph.

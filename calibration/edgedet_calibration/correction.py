@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.fx import GraphModule, Node
 
 from edgedet.data import Dataset
+from edgedet.errors import DataError
 from edgedet.models.capture import Captured
 from edgedet.preprocess import preprocess
 from edgedet.progress import Track, silent
@@ -24,7 +25,7 @@ from edgedet_calibration.encodings import Encoding
 from edgedet_calibration.equalization import equalized
 from edgedet_calibration.quantize import biased_convolutions, is_quantizer, plan, quantize, rounded_weights
 from edgedet_calibration.recipe import Recipe
-from edgedet_calibration.rounding import Moments, steps_of
+from edgedet_calibration.rounding import LARGEST_FAN_IN, Moments, steps_of
 from edgedet_calibration.stats import CorrectionOrigin, Corrections, Stats
 from edgedet_calibration.walk import Walk
 from edgedet_calibration.weight_steps import moved, packed
@@ -53,11 +54,21 @@ def with_corrections(
         encodings: Of the artifacts to come.
         dataset: Where `stats` were collected: of those images, up to 32 are looked at again.
         track: Shows progress.
+
+    Raises:
+        DataError: None of those images could be read.
     """
     if not recipe.corrects:
         return stats
     images = calibration_images(dataset, recipe.images, _IMAGES)
     tensors = [torch.from_numpy(preprocess(i.image_bgr, captured.spec.input)[0]) for i in images]
+    if not tensors:
+        raise DataError(
+            "weights and biases cannot be corrected",
+            got="not one readable image among those that are looked at again",
+            expected=f"some of {_IMAGES}",
+            fix="repair the images of --calibration, or give more of them",
+        )
     float_graph = equalized(captured, stats.channel_factors).graph_module
     corrections = {}
     for name, encoding in {encoding.arithmetic: encoding for encoding in encodings}.items():
@@ -128,6 +139,9 @@ class _Correction:
 
     def _learn(self, node: Node, twin: Node, missing: list[Tensor] | None) -> Tensor:
         weight, scales = self._weights[node.name]
+        if weight[0].numel() > LARGEST_FAN_IN:
+            self.steps[node.name] = torch.zeros_like(weight, dtype=torch.int8)
+            return moved(weight, scales, self.steps[node.name])
         factor = self._factors.get(node.name, 1.0)  # of the weight; what it reads is that many times smaller
         is_free = self._recipe.bias_correction and node.name in self._biased
         folds = Moments(node, weight, centred=is_free), Moments(node, weight, centred=is_free)
@@ -145,22 +159,10 @@ class _Correction:
         found, wanted = others
         if found is None or wanted is None or not (self._integer.holds(found) and self._float.holds(wanted)):
             return None
-        pairs = zip(self._float.values(wanted), self._integer.values(found), strict=True)
-        return [true - read for true, read in pairs]
-
-
-def channel_means(captured: Captured, names: Iterable[str], tensors: Sequence[Tensor]) -> dict[str, Tensor]:
-    """Mean of every channel of some nodes of a graph, over images and positions."""
-    walk, wanted, means = Walk(captured.graph_module, tensors), frozenset(names), {}
-    with torch.inference_mode():
-        for node in walk.nodes:
-            if node.op == "output":
-                break
-            values = walk.run(node)
-            walk.keep(node, values)
-            if node.name in wanted:
-                means[node.name] = _mean_of_all(values)
-    return means
+        trues, reads = self._float.values(wanted), self._integer.values(found)
+        if trues[0].shape != twin.meta["val"].shape:  # it is spread over the output
+            return None
+        return [true - read for true, read in zip(trues, reads, strict=True)]
 
 
 def _mean_of_all(values: Sequence[Tensor]) -> Tensor:

@@ -31,7 +31,7 @@ from edgedet_calibration.lower import NOT_LOWERED, Lowered, Range, lower, replac
 from edgedet_calibration.placement import WEIGHTED, Placement, place
 from edgedet_calibration.recipe import Recipe
 from edgedet_calibration.stats import Histogram, Stats
-from edgedet_calibration.weight_steps import moved, unpacked
+from edgedet_calibration.weight_steps import misfit, moved, unpacked
 
 # Weights are -127..127: with -128 the 16-bit sums of older x86 kernels can overflow.
 WEIGHT_LIMIT = 127
@@ -247,6 +247,9 @@ def _step_weights(planned: Plan, recipe: Recipe, steps: Mapping[str, str]) -> No
     nodes = {node.name: node for node in planned.graph_module.graph.nodes}
     for name, (weight, scales) in rounded_weights(planned, recipe).items():
         by = unpacked(steps.get(name, ""), weight.shape, name)
+        rows = scales.reshape(-1, *(1,) * (weight.ndim - 1))
+        if ((weight.detach().double() / rows).round() + by).abs().max() > WEIGHT_LIMIT:
+            raise misfit(name, weight.numel(), f"some that lead beyond {WEIGHT_LIMIT}")
         replace_weight(planned.graph_module, nodes[name], moved(weight, scales, by))
 
 

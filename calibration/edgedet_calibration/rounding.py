@@ -4,7 +4,7 @@ A layer of an integer model reads what the layers before it have already changed
 to that: by least squares they give the float output from the integer input (the asymmetric reconstruction of
 Nagel et al., AdaRound, ICML 2020, section 4). Then they are rounded one column after another, and the error
 of each is spread over those still to be rounded (Frantar et al., GPTQ, ICLR 2023). Both need only second
-moments of the inputs, so they take seconds, and no learning rate.
+moments of the inputs, and no learning rate. Their cost grows with the cube of what an output reads.
 
 Few images show a layer less than it has weights. Both steps are therefore damped: the more, the less what
 half of the images taught helps on the other half.
@@ -25,6 +25,8 @@ _DAMPINGS = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 10.0, 1000.0)
 # Positions that are looked at in double precision at once, times columns.
 _CHUNK = 2**21
 _STEPS_LIMIT = 127
+# A layer whose outputs read more than this would take minutes and gigabytes.
+LARGEST_FAN_IN = 2304
 
 _Pair = tuple[int, int]
 
@@ -142,12 +144,14 @@ def steps_of(weight: Tensor, scales: Tensor, folds: tuple[Moments, Moments]) -> 
     steps = scales.expand(len(weight)).reshape(groups, -1, 1)
     damping = _best_damping(rows, folds) * _unit(covariance)
     damped = covariance + torch.diag_embed(damping.expand(groups, columns))
+    inverse = torch.linalg.inv(damped)
     wanted = moments.wanted(rows) + damping.unsqueeze(2) * rows
     fitted: Tensor = torch.linalg.solve(damped, wanted, left=False)
     nearest = (rows / steps).round()
     largest, at = nearest.abs().max(2, keepdim=True)
     held = torch.zeros_like(rows, dtype=torch.bool).scatter_(2, at, largest >= _STEPS_LIMIT)
-    moved = _rounded(_with_held(fitted / steps, nearest, held, damped), damped, held) - nearest
+    order = damped.diagonal(dim1=1, dim2=2).argsort(stable=True, dim=1, descending=True)
+    moved = _rounded(_with_held(fitted / steps, nearest, held, inverse), inverse, held, order) - nearest
     return moved.clamp(-_STEPS_LIMIT, _STEPS_LIMIT).to(torch.int8).reshape(weight.shape)
 
 
@@ -173,28 +177,27 @@ def _unit(covariance: Tensor) -> Tensor:
     return covariance.diagonal(dim1=1, dim2=2).mean(1, keepdim=True).clamp_min(1e-12)
 
 
-def _with_held(fitted: Tensor, values: Tensor, held: Tensor, covariance: Tensor) -> Tensor:
+def _with_held(fitted: Tensor, values: Tensor, held: Tensor, inverse: Tensor) -> Tensor:
     """The best weights among those with one column of a row, or none, at a given value."""
-    inverse = torch.linalg.inv(covariance)
     excess = torch.where(held, values - fitted, 0.0) / inverse.diagonal(dim1=1, dim2=2).unsqueeze(1)
     return torch.where(held, values, fitted + excess @ inverse)
 
 
-def _rounded(weight: Tensor, covariance: Tensor, held: Tensor) -> Tensor:
-    """Round `[groups, outputs, columns]` column by column, those with the largest moments first.
+def _rounded(weight: Tensor, inverse: Tensor, held: Tensor, order: Tensor) -> Tensor:
+    """Round `[groups, outputs, columns]` column by column.
 
     Args:
         weight: In steps.
-        covariance: Of the columns, positive definite.
+        inverse: Of the covariance of the columns, positive definite.
         held: Which weights are whole numbers that stay as they are.
+        order: Of the columns, `[groups, columns]`: those with the largest moments first.
     """
     groups, outputs, columns = weight.shape
-    order = covariance.diagonal(dim1=1, dim2=2).argsort(stable=True, dim=1, descending=True)
     across = order.unsqueeze(1).expand(groups, outputs, columns)
     square = order.unsqueeze(1).expand(groups, columns, columns)
-    ordered = covariance.gather(2, square).gather(1, square.transpose(1, 2))
+    ordered = inverse.gather(2, square).gather(1, square.transpose(1, 2))
     # Row k of this factor says how the columns behind k make up for an error in column k.
-    spread = torch.linalg.cholesky(torch.linalg.inv(ordered), upper=True)
+    spread = torch.linalg.cholesky(ordered, upper=True)
     left, kept = weight.gather(2, across), held.gather(2, across)
     fixed = weight.gather(2, across)
     rounded = torch.empty_like(left)

@@ -24,6 +24,7 @@ class Walk:
         self.nodes: list[Node] = list(graph_module.graph.nodes)
         self._next = 0
         self._dead_after = _last_readers(self.nodes)
+        self._alike = _independent_of_inputs(self.nodes)
         self._interpreters = [Interpreter(graph_module) for _ in tensors]
         for interpreter, tensor in zip(self._interpreters, tensors, strict=True):
             interpreter.args_iter = iter((tensor,))
@@ -36,6 +37,8 @@ class Walk:
             node: Of the graph.
             weight: In the place of its second argument.
         """
+        if node in self._alike and self._interpreters:
+            return [self._interpreters[0].run_node(node)] * len(self._interpreters)
         if weight is None:
             return [interpreter.run_node(node) for interpreter in self._interpreters]
         values = []
@@ -66,6 +69,15 @@ class Walk:
     def values(self, node: Node) -> list[Any]:
         """Those of a node that `holds` is true of."""
         return [interpreter.env[node] for interpreter in self._interpreters]
+
+
+def _independent_of_inputs(nodes: Sequence[Node]) -> set[Node]:
+    """Weights and what is computed from them alone: one value serves all images."""
+    alike: set[Node] = set()
+    for node in nodes:
+        if node.op == "get_attr" or (node.op == "call_function" and alike.issuperset(node.all_input_nodes)):
+            alike.add(node)
+    return alike
 
 
 def _last_readers(nodes: Sequence[Node]) -> dict[Node, list[Node]]:

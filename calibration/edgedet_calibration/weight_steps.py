@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import binascii
 import zlib
 from collections.abc import Sequence
 
@@ -34,10 +33,12 @@ def unpacked(text: str, shape: Sequence[int], name: str) -> Tensor:
     try:
         unpacker = zlib.decompressobj()
         data = unpacker.decompress(base64.b64decode(text, validate=True), count + 1)  # never more than fits
-    except (binascii.Error, zlib.error) as exc:
-        raise _misfit(name, count, str(exc)) from exc
-    if len(data) != count or not unpacker.eof:
-        raise _misfit(name, count, f"{len(data)} of them" if len(data) < count else "more than that")
+    except (ValueError, zlib.error) as exc:
+        raise misfit(name, count, str(exc)) from exc
+    if len(data) != count:
+        raise misfit(name, count, f"{len(data)} of them" if len(data) < count else "more than that")
+    if not unpacker.eof or unpacker.unused_data:
+        raise misfit(name, count, "a text that was cut or continued")
     return torch.frombuffer(bytearray(data), dtype=torch.int8).reshape(*shape)
 
 
@@ -59,7 +60,8 @@ def moved(weight: Tensor, scales: Tensor, steps: Tensor) -> Tensor:
     return torch.where(is_largest, largest * integers.sign(), integers * rows).float()
 
 
-def _misfit(name: str, count: int, got: str) -> BundleError:
+def misfit(name: str, count: int, got: str) -> BundleError:
+    """The refusal of steps that are not those of a layer."""
     return BundleError(
         f"the weight steps of the calibration do not fit {name}",
         got=got,

@@ -154,7 +154,7 @@ def _figures(
 
 
 def _speed(row: Candidate, reference: Candidate | None) -> Speed:
-    """A ratio above 1 is slower, however wide its interval: nobody ships what was measured to be slower."""
+    """A ratio above 1 is slower, however wide its interval."""
     if row.precision == FLOAT_PRECISION:
         return "reference"
     if reference is None or row.latency_ratio is None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import pytest
 import torch
 
@@ -10,11 +12,12 @@ from edgedet.errors import BundleError
 from edgedet.models.capture import Captured
 from edgedet.preprocess import preprocess
 from edgedet_calibration.collect import calibration_images
-from edgedet_calibration.correction import channel_means, with_corrections
+from edgedet_calibration.correction import with_corrections
 from edgedet_calibration.encodings import ENCODINGS, Encoding
 from edgedet_calibration.quantize import quantize
 from edgedet_calibration.recipe import Recipe
 from edgedet_calibration.stats import Corrections, Stats
+from edgedet_calibration.walk import Walk
 
 
 @pytest.fixture(scope="module")
@@ -34,6 +37,20 @@ def noise_db(captured: Captured, quantized: torch.fx.GraphModule, tensors: list[
         wanted = torch.cat([captured.graph_module(tensor)[0] for tensor in tensors])
         found = torch.cat([quantized(tensor)[0] for tensor in tensors])
     return float(10 * torch.log10(wanted.square().sum() / (wanted - found).square().sum()))
+
+
+def channel_means(
+    captured: Captured, names: Iterable[str], images: list[torch.Tensor]
+) -> dict[str, torch.Tensor]:
+    """Mean of every channel of some nodes of a graph, over images and positions."""
+    walk, wanted, means = Walk(captured.graph_module, images), set(names), {}
+    with torch.inference_mode():
+        for node in walk.nodes[:-1]:
+            values = walk.run(node)
+            walk.keep(node, values)
+            if node.name in wanted:
+                means[node.name] = torch.cat(values).double().mean((0, 2, 3))
+    return means
 
 
 def integer_weights(quantized: torch.fx.GraphModule) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from collections.abc import Iterator
 from functools import cache
@@ -170,6 +171,7 @@ def test_corrections_that_do_not_fit_are_refused(refused: Any, collected: dict[s
     (corrections,) = collected["corrections"].values()
     shifts, steps = corrections["bias_shifts"], corrections["weight_steps"]
     name = next(iter(shifts))
+    count_of = {name: 16 * 3 * 3 * 3}
 
     def changed(**change: Any) -> dict[str, Any]:
         return {"corrections": {"affine lowered": corrections | change}}
@@ -183,7 +185,11 @@ def test_corrections_that_do_not_fit_are_refused(refused: Any, collected: dict[s
     for count, words in ((5, "got 5 of them"), (10**6, "got more than that")):
         wrong = steps | {name: packed(torch.zeros(count, dtype=torch.int8))}
         refused(changed(weight_steps=wrong), f"do not fit {name}", words)
-    refused(changed(weight_steps=steps | {name: "AAAA"}), f"do not fit {name}", "decompressing")
+    cut = base64.b64encode(base64.b64decode(steps[name])[:-2]).decode()
+    for text, words in (("AAAA", "decompressing"), ("é", "ASCII"), (cut, "cut or continued")):
+        refused(changed(weight_steps=steps | {name: text}), f"do not fit {name}", words)
+    beyond = steps | {name: packed(torch.full((count_of[name],), 127, dtype=torch.int8))}
+    refused(changed(weight_steps=beyond), f"do not fit {name}", "beyond 127")
 
 
 def test_a_calibration_file_that_is_damaged_or_split_is_refused(
