@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from pathlib import Path
 
 import pytest
 import torch
 
 from edgedet.data import open_dataset
-from edgedet.errors import BundleError
+from edgedet.errors import BundleError, DataError
 from edgedet.models.capture import Captured
 from edgedet.preprocess import preprocess
+from edgedet_calibration import correction
 from edgedet_calibration.collect import calibration_images
 from edgedet_calibration.correction import with_corrections
 from edgedet_calibration.encodings import ENCODINGS, Encoding
@@ -18,6 +20,7 @@ from edgedet_calibration.quantize import quantize
 from edgedet_calibration.recipe import Recipe
 from edgedet_calibration.stats import Corrections, Stats
 from edgedet_calibration.walk import Walk
+from edgedet_calibration.weight_steps import unpacked
 
 
 @pytest.fixture(scope="module")
@@ -112,6 +115,28 @@ def test_rounding_by_least_squares_comes_nearer_and_keeps_every_scale(
         changed.append(float((integers != weights[1][layer][0]).float().mean()))
     assert sum(share > 0 for share in changed) > len(changed) / 2
     assert sum(changed) / len(changed) < 0.7  # rounded again, not replaced
+
+
+def test_layers_that_read_too_much_are_rounded_to_nearest(
+    captured: Captured, stats: Stats, correcting: Recipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encoding, images = ENCODINGS["onnxruntime"], open_dataset("builtin", split="val")
+    monkeypatch.setattr(correction, "LARGEST_FAN_IN", 100)
+    corrected = with_corrections(captured, stats, correcting, [encoding], images)
+    (found,) = corrected.corrections.values()
+    integers = integer_weights(quantize(captured, corrected, correcting, encoding))
+    for name, steps in found.weight_steps.items():
+        shape = integers[name][0].shape
+        assert bool(unpacked(steps, shape, name).any()) <= (shape[1:].numel() <= 100), name
+    assert any(shape[0].shape[1:].numel() > 100 for shape in integers.values())
+
+
+def test_without_a_readable_image_nothing_is_corrected(
+    captured: Captured, stats: Stats, correcting: Recipe, tmp_path: Path
+) -> None:
+    (tmp_path / "photo.png").write_bytes(b"no picture")
+    with pytest.raises(DataError, match="cannot be corrected"):
+        with_corrections(captured, stats, correcting, [ENCODINGS["onnxruntime"]], open_dataset(str(tmp_path)))
 
 
 def test_encodings_that_compute_the_same_share_their_corrections(
