@@ -92,8 +92,10 @@ def lower(
 
 
 def _is_of_float(convolution: Node, keeps_float: Callable[[str], bool]) -> bool:
-    """Whether what a convolution reads comes from another that stays float."""
+    """Whether a convolution reads the image and nothing else does, or another convolution that stays float."""
     source = convolution.args[0]
+    if isinstance(source, Node) and source.op == "placeholder":
+        return len(source.users) == 1
     while isinstance(source, Node) and source.target in CLAMPS:
         source = source.args[0]
     return isinstance(source, Node) and source.target in _CONVOLUTIONS and keeps_float(source.name)

@@ -218,7 +218,7 @@ class Grouped(nn.Module):
 
 @pytest.mark.parametrize(
     ("kept", "products"),
-    [("conv2d", 1), ("conv2d_1", 1), ("conv2d_2", 1), ("conv2d conv2d_2", 2), ("all", 1)],
+    [("conv2d", 0), ("conv2d_1", 1), ("conv2d_2", 1), ("conv2d conv2d_2", 1), ("all", 0)],
 )
 def test_a_product_before_a_float_convolution_changes_nothing(kept: str, products: int) -> None:
     graph_module = exported(Grouped())
