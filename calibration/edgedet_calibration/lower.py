@@ -92,7 +92,7 @@ def lower(
 
 
 def _is_of_float(convolution: Node, keeps_float: Callable[[str], bool]) -> bool:
-    """Whether a convolution reads the image and nothing else does, or another convolution that stays float."""
+    """Whether a convolution reads the image, and alone does, or another convolution that stays float."""
     source = convolution.args[0]
     if isinstance(source, Node) and source.op == "placeholder":
         return len(source.users) == 1
