@@ -145,13 +145,13 @@ class ClassCount:
 
 @dataclass(slots=True)
 class DetectionComparison:
-    """Detections after suppression against those of the float detector.
+    """Detections after suppression against those of a reference.
 
     Attributes:
         labels: Names of the classes.
         budget: Says which detection is the same and how near to the threshold a score is uncertain.
         score_threshold: The detector's threshold, at which both sides are cut.
-        reference_objects: Detections of the float detector; where there are none, nothing was compared.
+        reference_objects: Detections of the reference; where there are none, nothing was compared.
     """
 
     labels: Sequence[str]

@@ -134,10 +134,10 @@ def _judge_decoded(decoded: DecodedComparison | None, budget: Budget) -> list[Br
 def _judge_detections(found: DetectionComparison, budget: Budget) -> list[Breach]:
     breaches = []
     if not found.reference_objects:
-        reason = f"nothing to compare: the float detector found nothing above {found.score_threshold:g}"
+        reason = f"nothing to compare: the reference found nothing above {found.score_threshold:g}"
         breaches.append(Breach("detections", reason))
     elif not found.matched:
-        reason = f"not one of the {found.reference_objects} objects of the float detector was found"
+        reason = f"not one of the {found.reference_objects} objects of the reference was found"
         breaches.append(Breach("detections", reason))
     if found.matched_fraction < budget.min_matched_fraction:
         breaches.append(Breach("detections", _unmatched(found, budget)))

@@ -51,7 +51,7 @@ class ClassParity(Value):
     Attributes:
         label: Name of the class.
         matched: Pairs.
-        lost: Detections of the float detector without a partner.
+        lost: Detections of its reference without a partner.
         gained: Detections of the artifact without a partner.
         excused: Detections without a partner whose score is too close to the threshold to count.
         ap_delta: AP less that of the float detector; None without ground truth.
@@ -88,7 +88,9 @@ class ComparedImage(Value):
 
 
 class ParityRow(Value):
-    """One artifact against the float detector.
+    """One artifact against its reference: the float detector, or what was trained in 8 bits.
+
+    mAP is compared with that of the float detector in both cases.
 
     Attributes:
         runtime: Name of the runtime.
@@ -102,7 +104,7 @@ class ParityRow(Value):
         map_delta: mAP less that of the float detector.
         matched_fraction: Share of detections, of both sides, that have a partner.
         matched: Pairs.
-        lost: Detections of the float detector without a partner.
+        lost: Detections of its reference without a partner.
         gained: Detections of the artifact without a partner.
         excused: Detections without a partner whose score is too close to the threshold to count.
         max_score_delta: Largest difference of score in a pair.

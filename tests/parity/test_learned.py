@@ -29,5 +29,4 @@ def test_its_detections_are_those_of_the_training_graph(trained: Path, tmp_path:
     bundle = open_bundle(tmp_path / "bundle")
     report = run_parity(bundle, open_dataset("builtin", split="test"), precisions=["int8"], limit=12)
     (row,) = report.rows
-    assert row.matched_fraction > 0.97
-    assert row.matched + row.lost != report.reference.detections  # which counts those in float
+    assert row.matched_fraction > 0.97 > row.map / report.reference.map  # in float it would find more

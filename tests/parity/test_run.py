@@ -209,7 +209,7 @@ def test_a_float_detector_that_sees_nothing_proves_nothing(workbench):
     assert not report.passed
     for row in report.rows:
         assert (row.passed, row.first_stage_over_budget) == (False, "detections")
-        assert row.reasons[0] == "nothing to compare: the float detector found nothing above 0.4"
+        assert row.reasons[0] == "nothing to compare: the reference found nothing above 0.4"
 
 
 def test_runtimes_must_agree_with_each_other_on_map(workbench, tmp_path: Path):
