@@ -23,6 +23,7 @@ from edgedet.progress import Track, silent
 from edgedet_calibration.collect import calibration_images
 from edgedet_calibration.encodings import Encoding
 from edgedet_calibration.equalization import equalized
+from edgedet_calibration.placement import CONVOLUTIONS
 from edgedet_calibration.quantize import biased_convolutions, is_quantizer, plan, quantize, rounded_weights
 from edgedet_calibration.recipe import Recipe
 from edgedet_calibration.rounding import LARGEST_FAN_IN, Moments, steps_of
@@ -31,7 +32,6 @@ from edgedet_calibration.walk import Walk
 from edgedet_calibration.weight_steps import moved, packed
 
 _aten = torch.ops.aten
-_CONVOLUTIONS = (_aten.conv2d.default, _aten.conv2d.padding)
 
 # Moments settle with few images, each of which gives thousands of positions, and all are held at once.
 _IMAGES = 32
@@ -116,7 +116,7 @@ class _Correction:
         nodes = [node for node in self._integer.nodes if node.op != "output"]
         with torch.inference_mode():
             for node in track(nodes, f"Correcting for {self._encoding.name}", len(nodes)):
-                is_convolution = node.target in _CONVOLUTIONS
+                is_convolution = node.target in CONVOLUTIONS
                 values = self._corrected(node) if is_convolution else self._integer.run(node)
                 self._integer.keep(node, values)
 

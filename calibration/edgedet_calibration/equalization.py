@@ -29,7 +29,7 @@ from edgedet.models.detector import Detector
 from edgedet.preprocess import preprocess
 from edgedet.progress import Track, silent
 from edgedet_calibration.collect import calibration_images
-from edgedet_calibration.placement import place
+from edgedet_calibration.placement import CONVOLUTIONS, place
 from edgedet_calibration.recipe import Recipe
 
 _aten = torch.ops.aten
@@ -37,7 +37,6 @@ _aten = torch.ops.aten
 Factors = dict[str, tuple[float, ...]]
 _Ids = NDArray[np.int64]
 
-_CONVOLUTIONS = (_aten.conv2d.default, _aten.conv2d.padding)
 # What a channel's factor passes through unchanged.
 _HOMOGENEOUS = (
     _aten.adaptive_avg_pool2d.default,
@@ -91,7 +90,7 @@ class _Ties:
     def enter(self, node: Node, shape: tuple[int, ...], owned: frozenset[Node]) -> None:
         """Take a node whose value is `[n, c, h, w]` in."""
         sources = [arg for arg in node.all_input_nodes if arg in self._ids]
-        if node.target in _CONVOLUTIONS:
+        if node.target in CONVOLUTIONS:
             self._new(node, shape[1])
             if node not in owned:
                 self.fix(node, *sources)
@@ -196,7 +195,7 @@ def _owned_parameters(graph_module: GraphModule) -> frozenset[Node]:
     return frozenset(
         node
         for node in graph_module.graph.nodes
-        if node.target in _CONVOLUTIONS
+        if node.target in CONVOLUTIONS
         and (_groups(node) == 1 or _is_depthwise(node))
         and all(not isinstance(arg, Node) or readers[str(arg.target)] == 1 for arg in node.args[1:3])
     )
@@ -303,7 +302,7 @@ def _read(graph_module: GraphModule, channels: Channels) -> dict[int, float]:
 
 
 def _convolutions(graph_module: GraphModule) -> Iterator[Node]:
-    return (node for node in graph_module.graph.nodes if node.target in _CONVOLUTIONS)
+    return (node for node in graph_module.graph.nodes if node.target in CONVOLUTIONS)
 
 
 def equalized(captured: Captured, factors: Mapping[str, tuple[float, ...]]) -> Captured:

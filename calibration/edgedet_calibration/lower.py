@@ -18,10 +18,9 @@ from torch import nn
 from torch.fx import GraphModule, Node
 
 from edgedet.models.capture import parameter_of
-from edgedet_calibration.placement import CLAMPS, MOVES, WEIGHTED
+from edgedet_calibration.placement import CLAMPS, CONVOLUTIONS, MOVES, WEIGHTED
 
 _aten = torch.ops.aten
-_CONVOLUTIONS = (_aten.conv2d.default, _aten.conv2d.padding)
 
 Range = tuple[float, float]
 
@@ -75,7 +74,7 @@ def lower(
         if node.op != "call_function":
             continue
         if keeps_float(node.name):
-            if node.target in _CONVOLUTIONS and not _is_of_float(node, keeps_float):
+            if node.target in CONVOLUTIONS and not _is_of_float(node, keeps_float):
                 _shield(graph_module, node)
             continue
         if node.target is _aten.hardswish.default:
@@ -98,7 +97,7 @@ def _is_of_float(convolution: Node, keeps_float: Callable[[str], bool]) -> bool:
         return len(source.users) == 1
     while isinstance(source, Node) and source.target in CLAMPS:
         source = source.args[0]
-    return isinstance(source, Node) and source.target in _CONVOLUTIONS and keeps_float(source.name)
+    return isinstance(source, Node) and source.target in CONVOLUTIONS and keeps_float(source.name)
 
 
 def _shield(graph_module: GraphModule, convolution: Node) -> None:

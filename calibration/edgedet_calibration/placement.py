@@ -22,7 +22,8 @@ from torch.fx import GraphModule, Node
 
 _aten = torch.ops.aten
 
-WEIGHTED = frozenset({_aten.conv2d.default, _aten.conv2d.padding, _aten.linear.default})
+CONVOLUTIONS = frozenset({_aten.conv2d.default, _aten.conv2d.padding})
+WEIGHTED = CONVOLUTIONS | {_aten.linear.default}
 CLAMPS = frozenset(
     {
         _aten.relu.default,

@@ -28,7 +28,7 @@ from edgedet.models.capture import Captured, parameter_of
 from edgedet_calibration.encodings import Encoding, QuantParams
 from edgedet_calibration.equalization import equalized
 from edgedet_calibration.lower import NOT_LOWERED, Lowered, Range, lower, replace_weight
-from edgedet_calibration.placement import WEIGHTED, Placement, place
+from edgedet_calibration.placement import CONVOLUTIONS, WEIGHTED, Placement, place
 from edgedet_calibration.recipe import Recipe
 from edgedet_calibration.stats import Histogram, Stats
 from edgedet_calibration.weight_steps import misfit, moved, unpacked
@@ -181,7 +181,7 @@ def biased_convolutions(graph_module: GraphModule) -> dict[str, torch.Tensor]:
     biases = {
         node.name: parameter_of(graph_module, node.args[2])
         for node in graph_module.graph.nodes
-        if node.target in WEIGHTED and node.target is not torch.ops.aten.linear.default and len(node.args) > 2
+        if node.target in CONVOLUTIONS and len(node.args) > 2
     }
     return {name: bias for name, bias in biases.items() if bias is not None}
 

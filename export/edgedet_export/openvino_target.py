@@ -9,6 +9,7 @@ from typing import ClassVar
 
 import onnx_ir as ir
 import openvino as ov
+from openvino._offline_transformations import apply_moc_transformations
 
 from edgedet.spec import Precision
 from edgedet_export.metadata import embed_openvino
@@ -36,9 +37,11 @@ class OpenVinoTarget:
             onnx_path = Path(temporary) / "model.onnx"
             ir.save(to_onnx(source), onnx_path)
             with converter("OpenVINO"):
-                # Not ov.convert_model, which notes its arguments in the model and reports its use over the
-                # network.
+                # What ov.convert_model does, which also notes its arguments in the model and reports its use
+                # over the network. Without the transformations, shapes are computed anew at each loading, and
+                # NNCF finds no biases in the file.
                 model = ov.Core().read_model(onnx_path)
+                apply_moc_transformations(model, cf=True, smart_reshape=False)
                 embed_openvino(model, source.spec)
                 ov.save_model(model, path, compress_to_fp16=source.spec.precision == "fp16")
         return Exported((path, path.with_suffix(".bin")))

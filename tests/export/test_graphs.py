@@ -122,3 +122,22 @@ def test_openvino_holds_its_weights_as_int8(full_bundle: Bundle) -> None:
         op.get_output_size() and op.output(0).get_element_type().get_type_name() == "i8" for op in constants
     )
     assert integer > 40
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16", "int8"])
+def test_openvino_adds_constant_biases(full_bundle: Bundle, precision: str) -> None:
+    """Whoever quantizes the file with NNCF has its biases corrected, and loading computes no shapes."""
+    import openvino
+
+    path = full_bundle.path_of(full_bundle.artifact("openvino", precision))
+    types: Counter[str] = Counter()
+    biased = 0
+    for node in openvino.Core().read_model(path).get_ops():
+        types[node.get_type_name()] += 1
+        if node.get_type_name() == "Add":
+            added = [node.input_value(i).get_node() for i in (0, 1)]
+            while (kind := added[1].get_type_name()) in {"Convert", "Multiply", "Reshape"}:
+                added[1] = added[1].input_value(0).get_node()
+            biased += kind == "Constant"
+    assert biased == types["Convolution"] + types["GroupConvolution"] > 40
+    assert types["ShapeOf"] == 0
