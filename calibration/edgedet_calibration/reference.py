@@ -16,6 +16,7 @@ from edgedet.models.capture import capture
 from edgedet.models.checkpoint import load_checkpoint
 from edgedet.spec import DetectorSpec, QuantizationSpec, TensorSpec
 from edgedet_calibration.encodings import ENCODINGS, Encoding
+from edgedet_calibration.layers import GraphLayers
 from edgedet_calibration.quantization_table import QuantizationTable, quantization_table
 from edgedet_calibration.quantize import plan, quantize
 from edgedet_calibration.recipe import Recipe
@@ -89,6 +90,10 @@ class Reference:
         with torch.inference_mode():
             outputs = self._graph_module(torch.from_numpy(feeds[self.spec.input.name]))
         return {o.name: np.asarray(t) for o, t in zip(self.spec.outputs, outputs, strict=True)}
+
+    def layers(self) -> GraphLayers:
+        """A new comparison of a runtime's layers with these."""
+        return GraphLayers(self._graph_module, self.spec)
 
     def close(self) -> None:
         """Nothing to free."""

@@ -39,6 +39,12 @@ def run(
     budgets: Annotated[
         Path | None, typer.Option(metavar="TOML", help="What may differ; edgedet's own if not given.")
     ] = None,
+    layers: Annotated[
+        bool,
+        typer.Option(
+            "--layers", help="Compare the layers of all INT8, not only where raw outputs leave their budget."
+        ),
+    ] = False,
     html: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Write a report with pictures here.")
     ] = None,
@@ -62,6 +68,7 @@ def run(
                 load_budgets(budgets),
                 bars,
                 limit,
+                layers=layers,
             )
         show(report, output)
         if dataset.summary.problems:
@@ -96,6 +103,8 @@ def show_notes(report: ParityReport, output: Output) -> None:
     for row in report.rows:
         for reason in row.reasons:
             output.line(f"{row.runtime} {row.precision}: {reason}")
+        if row.explanation:
+            output.line(f"{row.runtime} {row.precision}: {row.explanation}")
     for skipped in report.skipped:
         output.line(f"{skipped.runtime} {skipped.precision} was not compared: {skipped.reason}")
 

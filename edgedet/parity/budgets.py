@@ -24,6 +24,7 @@ class Budget(Value):
         output_max_relative_error: Largest difference of an element of a raw output over the largest element
             of it.
         output_min_snr_db: Signal to noise of each raw output over all images.
+        layer_min_snr_db: Signal to noise of each layer by itself, from what the runtime's layer read.
         matched_iou: IoU from which a detection is the same detection.
         min_matched_fraction: Share of detections, of both sides, that have a partner.
         threshold_tolerance: A detection whose score is less than this above the threshold may be missing on
@@ -38,6 +39,7 @@ class Budget(Value):
     input_max_abs: Amount
     output_max_relative_error: Amount | None = None
     output_min_snr_db: float | None = None
+    layer_min_snr_db: float | None = None
     matched_iou: Annotated[float, Field(gt=0, le=1)]
     min_matched_fraction: Fraction
     threshold_tolerance: Annotated[float, Field(ge=0, le=0.2)]

@@ -71,13 +71,14 @@ class OutputComparison:
         """One value an output."""
         return tuple(
             OutputDifference(
-                name=name, max_relative_error=sums.max_relative_error, snr_db=_snr_db(sums.signal, sums.noise)
+                name=name, max_relative_error=sums.max_relative_error, snr_db=snr_db(sums.signal, sums.noise)
             )
             for name, sums in self._sums.items()
         )
 
 
-def _snr_db(signal: float, noise: float) -> float:
+def snr_db(signal: float, noise: float) -> float:
+    """10 log10(signal / noise) of two sums of squares, between -`SNR_LIMIT_DB` and `SNR_LIMIT_DB`."""
     if noise == 0:
         return SNR_LIMIT_DB
     if signal == 0 or math.isinf(noise):

@@ -8,6 +8,7 @@ from typing import ClassVar, Literal
 from edgedet.data.dataset import LeftOutClasses, SummaryRecord
 from edgedet.environment import Environment
 from edgedet.parity.budgets import Budgets
+from edgedet.parity.layers import LayersReport
 from edgedet.saved import SavedValue
 from edgedet.selection import Skipped
 from edgedet.spec import Precision, Value
@@ -114,6 +115,8 @@ class ParityRow(Value):
         output_snr_db: The lowest of the raw outputs, against its own reference.
         output_max_relative_error: The highest of the raw outputs.
         outputs: The same by output.
+        layers: What its layers compute by themselves; None where that was not looked at.
+        explanation: Why raw outputs may have more noise than their budget, or "".
         classes: Detections by class.
         worst_images: Images that differ most, the worst first.
         first_stage_over_budget: Where the first difference beyond the budget is.
@@ -142,6 +145,8 @@ class ParityRow(Value):
     output_snr_db: float | None
     output_max_relative_error: float | None
     outputs: tuple[OutputDifference, ...]
+    layers: LayersReport | None = None
+    explanation: str = ""
     classes: tuple[ClassParity, ...]
     worst_images: tuple[ComparedImage, ...]
     first_stage_over_budget: Stage | None

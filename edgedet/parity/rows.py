@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from edgedet.bundle import Artifact
 from edgedet.parity.budgets import Budgets
 from edgedet.parity.compare import ClassCount
-from edgedet.parity.judge import Breach, Measured, judge, judge_across_runtimes
+from edgedet.parity.judge import Breach, Measured, explanation, judge, judge_across_runtimes, judge_outputs
 from edgedet.parity.report import ClassParity, ParityRow
 
 # One object in so many is a sixth of what an INT8 artifact may lose.
@@ -37,7 +37,9 @@ def parity_rows(judged: Sequence[Judged], labels: Sequence[str], budgets: Budget
         own = (one.artifact.runtime, one.measured.accuracy.map)
         breaches = judge(one.measured, budget)
         breaches += judge_across_runtimes(own, peers, one.artifact.precision, budget)
-        rows.append(_row(one, labels, breaches))
+        noisy = judge_outputs(one.measured.outputs or (), None, budget)
+        excuse = explanation(one.measured.layers, budget) if noisy else ""
+        rows.append(_row(one, labels, breaches, excuse))
     return tuple(rows)
 
 
@@ -58,7 +60,7 @@ def warnings_of(images: int, objects: int, rows: Sequence[ParityRow]) -> tuple[s
     )
 
 
-def _row(one: Judged, labels: Sequence[str], breaches: Sequence[Breach]) -> ParityRow:
+def _row(one: Judged, labels: Sequence[str], breaches: Sequence[Breach], excuse: str) -> ParityRow:
     measured, detections = one.measured, one.measured.detections
     outputs = measured.outputs or ()
     return ParityRow(
@@ -81,6 +83,8 @@ def _row(one: Judged, labels: Sequence[str], breaches: Sequence[Breach]) -> Pari
         output_snr_db=min((output.snr_db for output in outputs), default=None),
         output_max_relative_error=max((output.max_relative_error for output in outputs), default=None),
         outputs=outputs,
+        layers=measured.layers,
+        explanation=excuse,
         classes=_classes(measured, labels),
         worst_images=tuple(detections.worst),
         first_stage_over_budget=breaches[0].stage if breaches else None,

@@ -37,7 +37,8 @@ from edgedet.parity.compare import (
     OutputComparison,
     max_abs_difference,
 )
-from edgedet.parity.judge import Measured
+from edgedet.parity.judge import Measured, judge_outputs
+from edgedet.parity.layers import IntermediateSource, LayerReference, LayersReport
 from edgedet.parity.opened import REFERENCE, Opened, open_reference, open_selected
 from edgedet.parity.report import ParityReport, Reference
 from edgedet.parity.rows import Judged, parity_rows, warnings_of
@@ -45,6 +46,9 @@ from edgedet.pipeline import RuntimeLike
 from edgedet.preprocess import Geometry, preprocess
 from edgedet.progress import Track, silent
 from edgedet.spec import CALIBRATED, DetectorSpec, QuantizationSpec
+
+# A layer has so many values that one image would do; the second is for layers that one leaves at rest.
+_LAYER_IMAGES = 2
 
 # An artifact whose own spec says otherwise here has no outputs or classes to hold against the reference's.
 _INCOMPARABLE = frozenset({"labels", "outputs"})
@@ -58,6 +62,8 @@ def run_parity(
     budgets: Budgets | None = None,
     track: Track = silent,
     limit: int | None = None,
+    *,
+    layers: bool = False,
 ) -> ParityReport:
     """Compare a bundle's artifacts with its float detector on real images.
 
@@ -70,6 +76,8 @@ def run_parity(
         budgets: What may differ; by default `load_budgets()`.
         track: Shows progress.
         limit: Most images, the first of the data set.
+        layers: Look at the layers of every calibrated artifact, and not only of those whose raw outputs leave
+            their budget.
 
     Raises:
         DataError: There is no readable image, or no class is shared with the detector.
@@ -88,6 +96,7 @@ def run_parity(
         fakes = _QuantizedReferences(bundle, stack)
         lanes = [_Lane(one, spec, budgets, fakes) for one in track(opened, "Preparing", len(opened))]
         evaluator, found, seen = Evaluator(spec.labels), 0, 0
+        kept: list[_Frame] = []
         for image in track(images, "Comparing", total):
             labelled = with_detector_classes(image, mapping)
             frame = _Frame(image, spec, reference.runtime, fakes)
@@ -97,8 +106,13 @@ def run_parity(
             seen += 1
             for lane in lanes:
                 lane.add(labelled, frame)
-    if not seen:
-        raise nothing_to("compare on", dataset)
+            if len(kept) < _LAYER_IMAGES:
+                kept.append(frame)
+        if not seen:
+            raise nothing_to("compare on", dataset)
+        wanted = [lane for lane in lanes if layers or lane.is_noisy]
+        for lane in track(wanted, "Comparing layers", len(wanted)):
+            lane.compare_layers(kept)
     truth = evaluator.report()
     judged = [lane.judged(truth) for lane in lanes]
     rows = parity_rows(judged, spec.labels, budgets)
@@ -213,6 +227,30 @@ class _Lane:
         self._decoded = DecodedComparison(budget, spec.score_threshold)
         self._detections = DetectionComparison(spec.labels, budget, spec.score_threshold)
         self._evaluator = Evaluator(spec.labels)
+        self._budget = budget
+        self._layers: LayersReport | None = None
+        self._fake = None if self._reference_key is None else fakes.opened[self._reference_key]
+
+    @property
+    def is_noisy(self) -> bool:
+        """Whether raw outputs left their budget."""
+        return not self._failure and bool(judge_outputs(self._outputs.differences(), None, self._budget))
+
+    def compare_layers(self, frames: Sequence[_Frame]) -> None:
+        """See what each layer makes of what it reads, where the runtime tells."""
+        runtime, reference = self._runtime, self._fake
+        if self._failure or not isinstance(runtime, IntermediateSource):
+            return
+        if not isinstance(reference, LayerReference):
+            return
+        comparison = reference.layers()
+        for frame in frames:
+            feeds = {self._own.input.name: self._tensor(frame)[0]}
+            intermediates = runtime.intermediates(feeds)
+            if not intermediates:
+                return
+            comparison.add(feeds, intermediates, runtime.run(feeds))
+        self._layers = comparison.report()
 
     def add(self, labelled: LabelledImage, frame: _Frame) -> None:
         """Run the image, unless an earlier one has shown that this artifact does not run."""
@@ -247,6 +285,7 @@ class _Lane:
             foreign=self._foreign,
             input_max_abs=self._input_max_abs,
             outputs=None if failed else self._outputs.differences(),
+            layers=None if failed else self._layers,
             decoded=None if failed else self._decoded,
             detections=self._detections,
             accuracy=evaluator.report(),
@@ -256,8 +295,12 @@ class _Lane:
 
     def _view(self, frame: _Frame) -> _View:
         """The artifact runs on the tensor that its own spec asks for and is decoded as its own spec says."""
-        tensor, geometry = frame.tensor, frame.geometry
-        if self._own.input != self._spec.input:
-            tensor, geometry = preprocess(frame.image.image_bgr, self._own.input)
-            self._input_max_abs = max(self._input_max_abs, max_abs_difference(frame.tensor, tensor))
+        tensor, geometry = self._tensor(frame)
         return _View.of(self._runtime, tensor, self._own, geometry)
+
+    def _tensor(self, frame: _Frame) -> tuple[Floats, Geometry]:
+        if self._own.input == self._spec.input:
+            return frame.tensor, frame.geometry
+        tensor, geometry = preprocess(frame.image.image_bgr, self._own.input)
+        self._input_max_abs = max(self._input_max_abs, max_abs_difference(frame.tensor, tensor))
+        return tensor, geometry

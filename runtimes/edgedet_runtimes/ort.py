@@ -12,13 +12,17 @@ from edgedet.boxes import Floats
 from edgedet.embedded import SPEC_KEY
 from edgedet.errors import BundleError
 from edgedet.executed import ExecutedGraph
+from edgedet.intermediate import Intermediate
 from edgedet.spec import TensorSpec
 from edgedet_runtimes.ort_external_data import has_external_data
 from edgedet_runtimes.ort_graph import executed_graph
+from edgedet_runtimes.ort_intermediates import with_integer_outputs
 from edgedet_runtimes.shell import Runtime, Signature
 
 # Everything below fatal also arrives as an exception.
 _LOG_FATAL = 4
+
+_PROVIDERS = ["CPUExecutionProvider"]
 
 _DTYPES = {
     "tensor(float)": "float32",
@@ -68,6 +72,17 @@ class OnnxRuntime(Runtime):
                 session.run(self._output_names, feeds)
             return executed_graph(self.name, optimized, Path(session.end_profiling()))
 
+    def _intermediates(self, feeds: Mapping[str, Floats]) -> tuple[Intermediate, ...]:
+        model, quantized = with_integer_outputs(self.path.read_bytes())
+        if not quantized:
+            return ()
+        session = onnxruntime.InferenceSession(model, _options(self.threads), providers=_PROVIDERS)
+        arrays = session.run([one.tensor for one in quantized], feeds)
+        return tuple(
+            Intermediate(array, one.scale, one.zero_point)
+            for one, array in zip(quantized, arrays, strict=True)
+        )
+
     def _close(self) -> None:
         del self._session
 
@@ -90,7 +105,7 @@ def _session(path: Path, options: onnxruntime.SessionOptions) -> onnxruntime.Inf
             expected="one file that holds all of its tensors; external data is not part of an artifact",
             fix="export again with edgedet, or save the model in one file",
         )
-    return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    return onnxruntime.InferenceSession(str(path), options, providers=_PROVIDERS)
 
 
 def _specs(nodes: list[onnxruntime.NodeArg]) -> tuple[TensorSpec, ...]:

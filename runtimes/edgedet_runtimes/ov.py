@@ -6,11 +6,13 @@ from collections import defaultdict
 from collections.abc import Mapping
 from pathlib import Path
 
+import numpy as np
 import openvino
 
 from edgedet.boxes import Floats
 from edgedet.embedded import RT_INFO_PATH
 from edgedet.executed import ExecutedGraph
+from edgedet.intermediate import Intermediate
 from edgedet.spec import TensorSpec
 from edgedet_runtimes.ov_graph import executed_graph
 from edgedet_runtimes.shell import Runtime, Signature
@@ -42,10 +44,12 @@ class OpenVinoRuntime(Runtime):
         self._request = compiled.create_infer_request()
         return _specs(compiled.inputs), _specs(compiled.outputs)
 
-    def _compile(self, properties: Mapping[str, str]) -> openvino.CompiledModel:
+    def _compile(
+        self, properties: Mapping[str, str], model: openvino.Model | None = None
+    ) -> openvino.CompiledModel:
         core = openvino.Core()
         threads = {} if self.threads is None else {"INFERENCE_NUM_THREADS": str(self.threads)}
-        return core.compile_model(_read_model(core, self.path), "CPU", {**properties, **threads})
+        return core.compile_model(model or _read_model(core, self.path), "CPU", {**properties, **threads})
 
     def _executed(self, feeds: Mapping[str, Floats], runs: int) -> ExecutedGraph:
         compiled = self._compile({**_PROPERTIES, "PERF_COUNT": "YES"})
@@ -57,12 +61,38 @@ class OpenVinoRuntime(Runtime):
                 micros[node.node_name] += node.real_time.total_seconds()
         return executed_graph(self.name, compiled.get_runtime_model(), micros)
 
+    def _intermediates(self, feeds: Mapping[str, Floats]) -> tuple[Intermediate, ...]:
+        model = _read_model(openvino.Core(), self.path)
+        nodes = [node for node in model.get_ordered_ops() if _quantizes_activations(node)]
+        if not nodes:
+            return ()
+        own = len(model.outputs)
+        model.add_outputs([node.output(0) for node in nodes])
+        results = list(self._compile(_PROPERTIES, model).create_infer_request().infer(feeds).values())
+        return tuple(_intermediate(node, np.asarray(v)) for node, v in zip(nodes, results[own:], strict=True))
+
     def _run(self, feeds: Mapping[str, Floats]) -> dict[str, Floats]:
         results = self._request.infer(feeds, share_inputs=True, share_outputs=False)
         return {spec.name: results[spec.name] for spec in self.outputs}
 
     def _close(self) -> None:
         del self._request
+
+
+def _quantizes_activations(node: openvino.Node) -> bool:
+    if node.get_type_name() != "FakeQuantize":
+        return False
+    return str(node.input_value(0).get_node().get_type_name()) != "Constant"
+
+
+def _intermediate(node: openvino.Node, values: Floats) -> Intermediate:
+    """What a FakeQuantize gives, as steps of the range that it takes."""
+    limits = (float(node.input_value(i).get_node().data.item()) for i in range(1, 5))
+    low, high, out_low, out_high = limits
+    steps = node.get_attributes()["levels"] - 1
+    scale = (high - low) / steps
+    integers = np.rint((values - np.float32(out_low)) * np.float32(steps / (out_high - out_low)))
+    return Intermediate(integers.astype(np.uint8), float(np.float32(scale)), round(-low / scale))
 
 
 def _read_model(core: openvino.Core, path: Path) -> openvino.Model:

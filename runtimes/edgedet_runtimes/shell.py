@@ -19,6 +19,7 @@ import numpy as np
 from edgedet.boxes import Floats
 from edgedet.errors import BundleError, EdgedetError, TensorError, UsageError, VendorError
 from edgedet.executed import ExecutedGraph
+from edgedet.intermediate import Intermediate
 from edgedet.registry import RUNTIMES, missing_extra
 from edgedet.spec import DetectorSpec, TensorSpec
 
@@ -102,6 +103,10 @@ class Runtime(ABC):
         """What the vendor says that it executes, after so many inferences; None where it says nothing."""
         return None
 
+    def _intermediates(self, feeds: Mapping[str, Floats]) -> tuple[Intermediate, ...]:  # noqa: ARG002
+        """The integer tensors of one inference; none where the vendor does not give them."""
+        return ()
+
     @classmethod
     def read_spec(cls, path: Path) -> DetectorSpec:
         """The spec that is embedded in an artifact.
@@ -139,6 +144,28 @@ class Runtime(ABC):
         self._check_feeds(feeds)
         with _vendor_faults(self.name, "run", self.path):
             return self._run({name: np.ascontiguousarray(feed) for name, feed in feeds.items()})
+
+    def intermediates(self, feeds: Mapping[str, Floats]) -> tuple[Intermediate, ...]:
+        """The integer tensors between operators, in the order of the file.
+
+        The artifact is opened a second time with these tensors as further outputs, so that they come from the
+        kernels that `run` uses.
+
+        Args:
+            feeds: As for `run`.
+
+        Returns:
+            One for each quantized activation; none for an artifact in float, PyTorch and TensorRT.
+
+        Raises:
+            TensorError: As `run`.
+            UsageError: The runtime has been closed.
+            VendorError: The vendor's runtime failed.
+        """
+        self._check_open()
+        self._check_feeds(feeds)
+        with _vendor_faults(self.name, "run", self.path):
+            return self._intermediates({name: np.ascontiguousarray(feed) for name, feed in feeds.items()})
 
     def executed(self, runs: int = 8) -> ExecutedGraph | None:
         """What the vendor executes for one inference, read from the vendor after it loaded the artifact.

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from edgedet.boxes import Floats
 from edgedet.embedded import SPEC_KEY
 from edgedet.executed import ExecutedGraph
+from edgedet.intermediate import Intermediate
 from edgedet.spec import TensorSpec
 from edgedet_runtimes.shell import Runtime, Signature
 from edgedet_runtimes.tflite_graph import executed_graph
@@ -111,6 +112,26 @@ class TfliteRuntime(Runtime):
     def _executed(self, feeds: Mapping[str, Floats], runs: int) -> ExecutedGraph:  # noqa: ARG002
         names = {detail["index"]: detail["name"] for detail in self._interpreter.get_tensor_details()}
         return executed_graph(self.name, self._interpreter._get_ops_details(), names)
+
+    def _intermediates(self, feeds: Mapping[str, Floats]) -> tuple[Intermediate, ...]:
+        from edgedet_runtimes.tflite_intermediates import with_integer_outputs
+
+        model, added = with_integer_outputs(self.path.read_bytes())
+        if not added:
+            return ()
+        with _native_stderr_silenced():
+            interpreter = Interpreter(model_content=model, num_threads=self.threads)
+            interpreter.allocate_tensors()
+        ((name, slot),) = self._input_slots.items()
+        feed = slot.affine.quantize(feeds[name]) if slot.affine else feeds[name]
+        interpreter.set_tensor(slot.index, feed)
+        interpreter.invoke()
+        found = []
+        for one in added:
+            integers = interpreter.get_tensor(one.index)
+            integers = integers.transpose(0, 3, 1, 2) if one.channels_last else integers
+            found.append(Intermediate(integers, one.scale, one.zero_point))
+        return tuple(found)
 
     def _close(self) -> None:
         del self._interpreter

@@ -1,0 +1,227 @@
+"""The layers of a fake-quantized graph, computed again from what a runtime's layers read."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch.fx import GraphModule, Interpreter, Node
+
+from edgedet.boxes import Floats
+from edgedet.intermediate import Intermediate
+from edgedet.parity.compare import snr_db
+from edgedet.parity.layers import LayerDifference, LayersReport
+from edgedet.spec import DetectorSpec
+from edgedet_calibration.placement import ACTIVATIONS, CLAMPS, WEIGHTED
+from edgedet_calibration.quantize import is_quantizer
+
+_Key = tuple[float, int, tuple[int, ...]]  # scale, zero point and shape
+
+
+@dataclass(slots=True)
+class _Sums:
+    """Running sums of what differs in one tensor."""
+
+    signal: float = 0.0
+    noise: float = 0.0
+    local_signal: float = 0.0
+    local_noise: float = 0.0
+
+    def add(self, theirs: torch.Tensor, local: torch.Tensor, ours: torch.Tensor) -> None:
+        """Take one image: the runtime's values, the reference's from what it read, and its own."""
+        self.signal += _energy(ours)
+        self.noise += _energy(ours - theirs)
+        self.local_signal += _energy(local)
+        self.local_noise += _energy(local - theirs)
+
+
+def _energy(values: torch.Tensor) -> float:
+    return float(values.double().square().sum())
+
+
+@dataclass(slots=True)
+class _Layer:
+    """A quantizer of the reference and what differs behind it."""
+
+    quantizer: Node
+    scale: float
+    zero_point: int
+    sums: _Sums = field(default_factory=_Sums)
+    found_scale: float = math.nan
+    max_steps: float = 0.0
+    moved: int = 0
+    count: int = 0
+
+    def add(self, one: Intermediate, local: torch.Tensor, ours: torch.Tensor) -> None:
+        """Take one image: the runtime's tensor, the reference's from what it read, and its own."""
+        theirs = torch.from_numpy(one.values())
+        self.sums.add(theirs, local, ours)
+        self.found_scale = one.scale
+        steps = (local - theirs).abs() / self.scale
+        self.max_steps = max(self.max_steps, round(float(steps.max()), 3))
+        self.moved += int((steps >= 0.5).sum())
+        self.count += steps.numel()
+
+    def difference(self) -> LayerDifference:
+        """What was found."""
+        node = self.quantizer.args[0]
+        assert isinstance(node, Node)
+        return LayerDifference(
+            name=node.name,
+            module=_module_of(node),
+            local_snr_db=snr_db(self.sums.local_signal, self.sums.local_noise),
+            snr_db=snr_db(self.sums.signal, self.sums.noise),
+            max_steps=self.max_steps,
+            moved_fraction=self.moved / self.count,
+            expected_scale=float(np.float32(self.scale)),
+            scale=float(np.float32(self.found_scale)),
+        )
+
+
+class GraphLayers:
+    """Compares a runtime's integer tensors with those of a reference: a `LayerComparison`.
+
+    Args:
+        graph_module: The reference.
+        spec: Of the detector.
+    """
+
+    def __init__(self, graph_module: GraphModule, spec: DetectorSpec) -> None:
+        self._graph_module, self._spec = graph_module, spec
+        self._images = 0
+        self._outputs = {output.name: _Sums() for output in spec.outputs}
+        self._layers = {
+            node: _Layer(node, *_grid(node)) for node in graph_module.graph.nodes if _quantizes(node)
+        }
+
+    def add(
+        self,
+        feeds: Mapping[str, Floats],
+        intermediates: Sequence[Intermediate],
+        outputs: Mapping[str, Floats],
+    ) -> None:
+        """Take one image and what the runtime made of it."""
+        tensor = torch.from_numpy(feeds[self._spec.input.name])
+        self._images += 1
+        with torch.inference_mode():
+            plain = _Recorder(self._graph_module, {})
+            ours = plain.run(tensor)
+            theirs = dict(_paired(self._layers, plain.values, intermediates))
+            forced = _Recorder(self._graph_module, theirs)
+            local = forced.run(tensor)
+            for node, one in theirs.items():
+                self._layers[node].add(one, forced.values[node], plain.values[node])
+            for (name, sums), here, own in zip(self._outputs.items(), local, ours, strict=True):
+                sums.add(torch.from_numpy(outputs[name]), here, own)
+
+    def report(self) -> LayersReport:
+        """What was found, of the layers that the runtime has."""
+        ends = (
+            LayerDifference(
+                name=name,
+                module="",
+                local_snr_db=snr_db(sums.local_signal, sums.local_noise),
+                snr_db=snr_db(sums.signal, sums.noise),
+            )
+            for name, sums in self._outputs.items()
+        )
+        layers = (layer.difference() for layer in self._layers.values() if layer.count)
+        return LayersReport(images=self._images, quantized=len(self._layers), layers=(*layers, *ends))
+
+
+class _Recorder(Interpreter):
+    """Runs the graph and keeps what quantizers give, dequantized; given values take their place."""
+
+    def __init__(self, graph_module: GraphModule, given: dict[Node, Intermediate]) -> None:
+        super().__init__(graph_module)
+        self.values: dict[Node, torch.Tensor] = {}
+        self._given = given
+
+    def run_node(self, n: Node) -> Any:
+        """One node; a quantizer that is given gives that to its readers."""
+        value = super().run_node(n)
+        if not _quantizes(n):
+            return value
+        scale, zero_point = _grid(n)
+        self.values[n] = (value.float() - zero_point) * scale
+        if n not in self._given:
+            return value
+        steps = torch.from_numpy(self._given[n].values()) / scale + zero_point
+        return steps.round().clamp(float(n.args[3]), float(n.args[4])).to(value.dtype)  # type: ignore[arg-type]
+
+
+def _quantizes(node: Node) -> bool:
+    return is_quantizer(node) and getattr(node.target, "_opname", "") == "quantize_per_tensor"
+
+
+def _grid(quantizer: Node) -> tuple[float, int]:
+    """Scale and zero point."""
+    scale, zero_point = quantizer.args[1:3]
+    assert isinstance(scale, float)
+    assert isinstance(zero_point, int)
+    return scale, zero_point
+
+
+def _paired(
+    layers: Mapping[Node, _Layer], values: Mapping[Node, torch.Tensor], intermediates: Sequence[Intermediate]
+) -> Iterator[tuple[Node, Intermediate]]:
+    """Quantizers and the runtime's tensors of them.
+
+    Files keep no names that can be relied on. Scale, zero point and shape tell most tensors apart, and their
+    values the others; they also tell those to which a file gives another scale.
+    """
+    found: dict[Node, Intermediate] = {}
+    wanted: dict[_Key, list[Node]] = defaultdict(list)
+    for node, layer in layers.items():
+        wanted[_key(layer.scale, layer.zero_point, values[node].shape)].append(node)
+    pool: dict[_Key, list[Intermediate]] = defaultdict(list)
+    for one in intermediates:
+        pool[_key(one.scale, one.zero_point, one.integers.shape)].append(one)
+    for key in wanted.keys() & pool.keys():
+        found.update(_nearest(wanted[key], pool[key], values))
+    taken = {id(one) for one in found.values()}
+    for shape in {one.integers.shape for one in intermediates if id(one) not in taken}:
+        nodes = [node for node in layers if node not in found and values[node].shape == shape]
+        left = [one for one in intermediates if id(one) not in taken and one.integers.shape == shape]
+        found.update(_nearest(nodes, left, values))
+    return ((node, found[node]) for node in layers if node in found)
+
+
+def _nearest(
+    nodes: Sequence[Node], pool: Sequence[Intermediate], values: Mapping[Node, torch.Tensor]
+) -> dict[Node, Intermediate]:
+    """One tensor for each node, those that differ least first."""
+    if len(nodes) == len(pool) == 1:
+        return {nodes[0]: pool[0]}
+    given = [torch.from_numpy(one.values()) for one in pool]
+    distances = sorted(
+        (float((values[node] - one).square().sum()), i, j)
+        for i, node in enumerate(nodes)
+        for j, one in enumerate(given)
+    )
+    found: dict[Node, Intermediate] = {}
+    taken: set[int] = set()
+    for _, i, j in distances:
+        if nodes[i] not in found and j not in taken:
+            found[nodes[i]] = pool[j]
+            taken.add(j)
+    return found
+
+
+def _key(scale: float, zero_point: int, shape: Sequence[int]) -> _Key:
+    return float(np.float32(scale)), zero_point, tuple(shape)
+
+
+def _module_of(node: Node) -> str:
+    """The module whose convolution a tensor comes from, or that it is itself computed in."""
+    while node.target in CLAMPS | ACTIVATIONS and isinstance(node.args[0], Node):
+        if node.args[0].target not in WEIGHTED | CLAMPS | ACTIVATIONS:
+            break
+        node = node.args[0]
+    stack = node.meta.get("nn_module_stack") or {}
+    return str(list(stack.values())[-1][0]) if stack else ""

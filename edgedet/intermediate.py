@@ -1,0 +1,30 @@
+"""Integer tensors between the operators of an artifact, as its runtime computed them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgedet.boxes import Floats
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Intermediate:
+    """One tensor of one inference.
+
+    Attributes:
+        integers: `[n, c, h, w]` for feature maps, whatever the order of axes in the file.
+        scale: One step.
+        zero_point: The integer of 0.
+    """
+
+    integers: NDArray[np.integer[Any]]
+    scale: float
+    zero_point: int
+
+    def values(self) -> Floats:
+        """What the integers stand for, float32."""
+        return (self.integers.astype(np.float32) - np.float32(self.zero_point)) * np.float32(self.scale)

@@ -1,0 +1,62 @@
+"""A TFLite flatbuffer with its integer tensors as further outputs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import flatbuffers
+from ai_edge_litert import schema_py_generated as schema
+
+_IDENTIFIER = b"TFL3"
+_INTEGERS = {schema.TensorType.INT8, schema.TensorType.INT16, schema.TensorType.UINT8}
+# They give integers that another operator computed.
+_COPIES = {schema.BuiltinOperator.PAD, schema.BuiltinOperator.PADV2, schema.BuiltinOperator.RESHAPE}
+
+
+@dataclass(frozen=True, slots=True)
+class Added:
+    """A tensor that was made an output.
+
+    Attributes:
+        index: In the list of tensors.
+        scale: One step.
+        zero_point: The integer of 0.
+        channels_last: Whether it is `[n, h, w, c]`.
+    """
+
+    index: int
+    scale: float
+    zero_point: int
+    channels_last: bool
+
+
+def with_integer_outputs(model: bytes) -> tuple[bytes, tuple[Added, ...]]:
+    """The model with every quantized activation as an output, and what they are, in the order of the file."""
+    unpacked: Any = schema.ModelT.InitFromObj(schema.Model.GetRootAsModel(model, 0))
+    graph = unpacked.subgraphs[0]
+    codes = [code.builtinCode for code in unpacked.operatorCodes]
+    inputs, added, outside = set(graph.inputs), [], set(graph.outputs)
+    for operator in graph.operators:
+        index, kind = operator.outputs[0], codes[operator.opcodeIndex]
+        tensor = graph.tensors[index]
+        # The image is quantized before it is transposed, where its order of axes is that of PyTorch.
+        from_image = not inputs.isdisjoint(operator.inputs)
+        if tensor.type not in _INTEGERS or kind in _COPIES or index in outside:
+            continue
+        if kind == schema.BuiltinOperator.TRANSPOSE:
+            continue
+        parameters = tensor.quantization
+        added.append(
+            Added(
+                index,
+                float(parameters.scale[0]),
+                int(parameters.zeroPoint[0]),
+                channels_last=len(tensor.shape) == 4 and not from_image,
+            )
+        )
+    graph.outputs = [*graph.outputs, *(one.index for one in added)]
+    unpacked.signatureDefs = []
+    builder = flatbuffers.Builder(len(model))
+    builder.Finish(unpacked.Pack(builder), file_identifier=_IDENTIFIER)
+    return bytes(builder.Output()), tuple(added)

@@ -1,0 +1,163 @@
+"""Which layer differs: of artifacts that real runtimes run, whole and with one layer changed."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from edgedet.bundle import MANIFEST, Bundle, FileEntry, open_bundle
+from edgedet.data import open_dataset
+from edgedet.parity import ParityRow, load_budgets, run_parity
+from edgedet.parity.judge import explanation
+from edgedet.parity.layers import LayerDifference, LayersReport
+
+RUNTIMES = ("ort", "openvino", "tflite")
+
+
+def parity_of(bundle: Bundle, runtime: str, *, layers: bool = False) -> ParityRow:
+    (row,) = run_parity(
+        bundle, open_dataset("builtin", "test"), [runtime], ["int8"], limit=4, layers=layers
+    ).rows
+    return row
+
+
+def changed(bundle: Bundle, runtime: str, change: Callable[[Path], None], folder: Path) -> Bundle:
+    """A copy of the bundle whose INT8 file of one runtime was changed, and its hash with it."""
+    shutil.copytree(bundle.root, folder)
+    artifact = bundle.artifact(runtime, "int8")
+    path = folder / artifact.files[0].path
+    change(path)
+    files = (FileEntry.of(folder, path), *artifact.files[1:])
+    artifacts = tuple(
+        a.model_copy(update={"files": files}) if a is artifact else a for a in bundle.manifest.artifacts
+    )
+    manifest = bundle.manifest.model_copy(update={"artifacts": artifacts})
+    (folder / MANIFEST).write_text(manifest.model_dump_json())
+    return open_bundle(folder)
+
+
+@pytest.mark.parametrize("runtime", RUNTIMES)
+def test_every_layer_computes_what_the_reference_computes_from_the_same_integers(
+    full_bundle: Bundle, runtime: str
+) -> None:
+    row = parity_of(full_bundle, runtime, layers=True)
+    assert row.layers is not None
+    assert row.layers.is_complete
+    assert row.layers.quantized > 70
+    assert row.layers.first_below(45.0) is None, row.layers.worst
+    assert max(layer.max_steps or 0 for layer in row.layers.layers) == 1
+    assert [layer.name for layer in row.layers.layers[-2:]] == ["box_offsets", "class_logits"]
+    assert row.layers.layers[1].module == "backbone.conv_stem"
+
+
+def test_layers_are_left_alone_where_raw_outputs_agree(full_bundle: Bundle) -> None:
+    assert parity_of(full_bundle, "ort").layers is None
+
+
+def test_a_doubled_weight_scale_in_an_onnx_file_is_named(full_bundle: Bundle, tmp_path: Path) -> None:
+    import onnx
+    from onnx import numpy_helper
+
+    def double(path: Path) -> None:
+        model = onnx.load(path)
+        graph = model.graph
+        node = [node for node in graph.node if node.op_type == "Conv"][20]
+        constants = {tensor.name: tensor for tensor in graph.initializer}
+        (dequantization,) = (one for one in graph.node if one.output[0] == node.input[1])
+        scale = constants[dequantization.input[1]]
+        scale.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(scale) * np.float32(2), scale.name))
+        onnx.save(model, path)
+
+    row = parity_of(changed(full_bundle, "ort", double, tmp_path / "changed"), "ort")
+    assert row.first_stage_over_budget == "raw outputs"
+    assert row.layers is not None
+    layer = row.layers.first_below(40.0)
+    assert layer is not None
+    assert layer.local_snr_db < 15
+    assert layer.label == "backbone.blocks.3.0.conv_pwl (conv2d_20)"
+    assert any(reason.startswith(f"{layer.label} is the first layer") for reason in row.reasons)
+    others = [one for one in row.layers.layers if one is not layer]
+    assert min(one.local_snr_db for one in others) > 45  # the fault is that layer's alone
+    assert min(one.snr_db for one in others) < 25  # though all behind it suffer
+
+
+def test_another_scale_of_an_activation_is_named(full_bundle: Bundle, tmp_path: Path) -> None:
+    import onnx
+    from onnx import numpy_helper
+
+    def double(path: Path) -> None:
+        model = onnx.load(path)
+        graph = model.graph
+        node = [node for node in graph.node if node.op_type == "QuantizeLinear"][30]
+        (scale,) = (tensor for tensor in graph.initializer if tensor.name == node.input[1])
+        scale.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(scale) * np.float32(2), scale.name))
+        onnx.save(model, path)
+
+    row = parity_of(changed(full_bundle, "ort", double, tmp_path / "changed"), "ort", layers=True)
+    assert row.layers is not None
+    layer = row.layers.first_below(0.0)
+    assert layer is not None
+    assert layer.scale == pytest.approx(2 * (layer.expected_scale or 0))
+    assert any(f"{layer.label} has scale" in reason for reason in row.reasons)
+
+
+def test_a_bias_of_zeros_in_a_tflite_file_is_named(full_bundle: Bundle, tmp_path: Path) -> None:
+    from ai_edge_litert import schema_py_generated as schema
+
+    from edgedet_export.tflite_boundary import pack, unpack
+
+    def zero(path: Path) -> None:
+        model = unpack(path.read_bytes())
+        graph = model.subgraphs[0]
+        codes = [code.builtinCode for code in model.operatorCodes]
+        convolutions = {schema.BuiltinOperator.CONV_2D, schema.BuiltinOperator.DEPTHWISE_CONV_2D}
+        operator = [one for one in graph.operators if codes[one.opcodeIndex] in convolutions][10]
+        buffer = model.buffers[graph.tensors[operator.inputs[2]].buffer]
+        buffer.data = np.zeros_like(np.asarray(buffer.data))
+        path.write_bytes(pack(model))
+
+    row = parity_of(changed(full_bundle, "tflite", zero, tmp_path / "changed"), "tflite")
+    assert row.first_stage_over_budget == "raw outputs"
+    assert row.layers is not None
+    layer = row.layers.first_below(40.0)
+    assert layer is not None
+    assert layer.module.startswith("backbone.blocks.")
+    assert sum(one.local_snr_db < 40 for one in row.layers.layers) == 1
+
+
+def test_noise_is_explained_where_every_layer_agrees_and_all_are_known() -> None:
+    budget = load_budgets().int8
+
+    def report(local_snr_db: float, quantized: int = 1) -> LayersReport:
+        layer = LayerDifference(
+            name="conv2d",
+            module="stem",
+            local_snr_db=local_snr_db,
+            snr_db=20,
+            max_steps=1,
+            moved_fraction=0.01,
+            expected_scale=0.5,
+            scale=0.5,
+        )
+        return LayersReport(images=2, quantized=quantized, layers=(layer,))
+
+    assert "stem (conv2d) the least, where 1 % of the values" in explanation(report(45), budget)
+    assert explanation(report(35), budget) == ""
+    assert explanation(report(45, quantized=2), budget) == ""
+    assert explanation(None, budget) == ""
+
+
+def test_a_row_whose_noise_is_explained_passes(full_bundle: Bundle, tmp_path: Path) -> None:
+    strict = tmp_path / "budgets.toml"
+    strict.write_text("[int8]\noutput_min_snr_db = 90.0\n")
+    budgets = load_budgets(strict)
+    data = open_dataset("builtin", "test")
+    (row,) = run_parity(full_bundle, data, ["ort"], ["int8"], budgets, limit=4).rows
+    assert row.output_snr_db is not None
+    assert row.output_snr_db < 90
+    assert "raw outputs" not in row.stages_over_budget
+    assert "rounding, added up" in row.explanation
