@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -28,3 +29,16 @@ class Intermediate:
     def values(self) -> Floats:
         """What the integers stand for, float32."""
         return (self.integers.astype(np.float32) - np.float32(self.zero_point)) * np.float32(self.scale)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Intermediates:
+    """What one inference computed.
+
+    Attributes:
+        tensors: The integer tensors, in the order of the file.
+        outputs: The raw outputs of that inference, by name.
+    """
+
+    tensors: tuple[Intermediate, ...] = ()
+    outputs: Mapping[str, Floats] = field(default_factory=dict)

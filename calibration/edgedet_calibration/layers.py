@@ -13,11 +13,11 @@ import torch
 from torch.fx import GraphModule, Interpreter, Node
 
 from edgedet.boxes import Floats
-from edgedet.intermediate import Intermediate
+from edgedet.intermediate import Intermediate, Intermediates
 from edgedet.parity.compare import snr_db
 from edgedet.parity.layers import LayerDifference, LayersReport
 from edgedet.spec import DetectorSpec
-from edgedet_calibration.placement import ACTIVATIONS, CLAMPS, WEIGHTED
+from edgedet_calibration.placement import ACTIVATIONS, CLAMPS, MOVES, WEIGHTED
 from edgedet_calibration.quantize import is_quantizer
 
 _Key = tuple[float, int, tuple[int, ...]]  # scale, zero point and shape
@@ -99,25 +99,20 @@ class GraphLayers:
             node: _Layer(node, *_grid(node)) for node in graph_module.graph.nodes if _quantizes(node)
         }
 
-    def add(
-        self,
-        feeds: Mapping[str, Floats],
-        intermediates: Sequence[Intermediate],
-        outputs: Mapping[str, Floats],
-    ) -> None:
+    def add(self, feeds: Mapping[str, Floats], found: Intermediates) -> None:
         """Take one image and what the runtime made of it."""
         tensor = torch.from_numpy(feeds[self._spec.input.name])
         self._images += 1
         with torch.inference_mode():
             plain = _Recorder(self._graph_module, {})
             ours = plain.run(tensor)
-            theirs = dict(_paired(self._layers, plain.values, intermediates))
+            theirs = dict(_paired(self._layers, plain.values, found.tensors))
             forced = _Recorder(self._graph_module, theirs)
             local = forced.run(tensor)
             for node, one in theirs.items():
                 self._layers[node].add(one, forced.values[node], plain.values[node])
             for (name, sums), here, own in zip(self._outputs.items(), local, ours, strict=True):
-                sums.add(torch.from_numpy(outputs[name]), here, own)
+                sums.add(torch.from_numpy(found.outputs[name]), here, own)
 
     def report(self) -> LayersReport:
         """What was found, of the layers that the runtime has."""
@@ -131,7 +126,9 @@ class GraphLayers:
             for name, sums in self._outputs.items()
         )
         layers = (layer.difference() for layer in self._layers.values() if layer.count)
-        return LayersReport(images=self._images, quantized=len(self._layers), layers=(*layers, *ends))
+        own = [layer for layer in self._layers.values() if not _is_moved(layer.quantizer)]
+        missing = sum(not layer.count for layer in own)
+        return LayersReport(images=self._images, quantized=len(own), missing=missing, layers=(*layers, *ends))
 
 
 class _Recorder(Interpreter):
@@ -157,6 +154,12 @@ class _Recorder(Interpreter):
 
 def _quantizes(node: Node) -> bool:
     return is_quantizer(node) and getattr(node.target, "_opname", "") == "quantize_per_tensor"
+
+
+def _is_moved(quantizer: Node) -> bool:
+    """Whether it quantizes values that were only moved, which a runtime may leave out."""
+    source = quantizer.args[0]
+    return isinstance(source, Node) and source.target in MOVES
 
 
 def _grid(quantizer: Node) -> tuple[float, int]:

@@ -127,7 +127,7 @@ def _judge_layers(layers: LayersReport | None, budget: Budget) -> list[Breach]:
     limit = budget.layer_min_snr_db
     if layers is None or limit is None or (layer := layers.first_below(limit)) is None:
         return []
-    if layer.scale != layer.expected_scale:
+    if not layer.has_expected_scale:
         reason = (
             f"{layer.label} has scale {layer.scale:.6g}; the calibration gives {layer.expected_scale:.6g}"
         )

@@ -97,6 +97,7 @@ def run_parity(
         lanes = [_Lane(one, spec, budgets, fakes) for one in track(opened, "Preparing", len(opened))]
         evaluator, found, seen = Evaluator(spec.labels), 0, 0
         kept: list[_Frame] = []
+        warnings: list[str] = []
         for image in track(images, "Comparing", total):
             labelled = with_detector_classes(image, mapping)
             frame = _Frame(image, spec, reference.runtime, fakes)
@@ -113,6 +114,7 @@ def run_parity(
         wanted = [lane for lane in lanes if layers or lane.is_noisy]
         for lane in track(wanted, "Comparing layers", len(wanted)):
             lane.compare_layers(kept)
+            warnings += lane.layers_failure
     truth = evaluator.report()
     judged = [lane.judged(truth) for lane in lanes]
     rows = parity_rows(judged, spec.labels, budgets)
@@ -136,7 +138,7 @@ def run_parity(
         skipped=tuple(skipped),
         budgets=budgets,
         environment=read_environment(),
-        warnings=tuple(filter(None, (truth.left_out_line, *warnings_of(seen, found, rows)))),
+        warnings=tuple(filter(None, (truth.left_out_line, *warnings_of(seen, found, rows), *warnings))),
         passed=all(row.passed for row in rows),
     )
 
@@ -229,6 +231,7 @@ class _Lane:
         self._evaluator = Evaluator(spec.labels)
         self._budget = budget
         self._layers: LayersReport | None = None
+        self.layers_failure: tuple[str, ...] = ()
         self._fake = None if self._reference_key is None else fakes.opened[self._reference_key]
 
     @property
@@ -244,12 +247,16 @@ class _Lane:
         if not isinstance(reference, LayerReference):
             return
         comparison = reference.layers()
-        for frame in frames:
-            feeds = {self._own.input.name: self._tensor(frame)[0]}
-            intermediates = runtime.intermediates(feeds)
-            if not intermediates:
-                return
-            comparison.add(feeds, intermediates, runtime.run(feeds))
+        try:
+            for frame in frames:
+                feeds = {self._own.input.name: self._tensor(frame)[0]}
+                found = runtime.intermediates(feeds)
+                if not found.tensors:
+                    return
+                comparison.add(feeds, found)
+        except EdgedetError as exc:
+            self.layers_failure = (f"its layers could not be compared: {exc}",)
+            return
         self._layers = comparison.report()
 
     def add(self, labelled: LabelledImage, frame: _Frame) -> None:

@@ -14,6 +14,8 @@ from openvino._offline_transformations import apply_moc_transformations
 from edgedet.spec import Precision
 from edgedet_export.metadata import embed_openvino
 from edgedet_export.onnx_target import to_onnx
+from edgedet_export.passes.drop_requantization import drop_requantization
+from edgedet_export.passes.mark_residuals import mark_residuals
 from edgedet_export.quiet import converter
 from edgedet_export.target import Exported, Source
 
@@ -35,13 +37,17 @@ class OpenVinoTarget:
         path = folder / "model.xml"
         with tempfile.TemporaryDirectory() as temporary:
             onnx_path = Path(temporary) / "model.onnx"
-            ir.save(to_onnx(source), onnx_path)
+            model = to_onnx(source)
+            if source.spec.quantization is not None:  # a graph in this target's encoding: no other saves it
+                drop_requantization(model)
+                mark_residuals(model)
+            ir.save(model, onnx_path)
             with converter("OpenVINO"):
                 # What ov.convert_model does, which also notes its arguments in the model and reports its use
                 # over the network. Without the transformations, shapes are computed anew at each loading, and
                 # NNCF finds no biases in the file.
-                model = ov.Core().read_model(onnx_path)
-                apply_moc_transformations(model, cf=True, smart_reshape=False)
-                embed_openvino(model, source.spec)
-                ov.save_model(model, path, compress_to_fp16=source.spec.precision == "fp16")
+                converted = ov.Core().read_model(onnx_path)
+                apply_moc_transformations(converted, cf=True, smart_reshape=False)
+                embed_openvino(converted, source.spec)
+                ov.save_model(converted, path, compress_to_fp16=source.spec.precision == "fp16")
         return Exported((path, path.with_suffix(".bin")))

@@ -12,7 +12,7 @@ from edgedet.boxes import Floats
 from edgedet.embedded import SPEC_KEY
 from edgedet.errors import BundleError
 from edgedet.executed import ExecutedGraph
-from edgedet.intermediate import Intermediate
+from edgedet.intermediate import Intermediate, Intermediates
 from edgedet.spec import TensorSpec
 from edgedet_runtimes.ort_external_data import has_external_data
 from edgedet_runtimes.ort_graph import executed_graph
@@ -72,16 +72,13 @@ class OnnxRuntime(Runtime):
                 session.run(self._output_names, feeds)
             return executed_graph(self.name, optimized, Path(session.end_profiling()))
 
-    def _intermediates(self, feeds: Mapping[str, Floats]) -> tuple[Intermediate, ...]:
+    def _intermediates(self, feeds: Mapping[str, Floats]) -> Intermediates:
         model, quantized = with_integer_outputs(self.path.read_bytes())
-        if not quantized:
-            return ()
         session = onnxruntime.InferenceSession(model, _options(self.threads), providers=_PROVIDERS)
-        arrays = session.run([one.tensor for one in quantized], feeds)
-        return tuple(
-            Intermediate(array, one.scale, one.zero_point)
-            for one, array in zip(quantized, arrays, strict=True)
-        )
+        names = [*self._output_names, *(one.tensor for one in quantized)]
+        found = dict(zip(names, session.run(names, feeds), strict=True))
+        tensors = (Intermediate(found[one.tensor], one.scale, one.zero_point) for one in quantized)
+        return Intermediates(tuple(tensors), {name: found[name] for name in self._output_names})
 
     def _close(self) -> None:
         del self._session

@@ -12,9 +12,10 @@ import openvino
 from edgedet.boxes import Floats
 from edgedet.embedded import RT_INFO_PATH
 from edgedet.executed import ExecutedGraph
-from edgedet.intermediate import Intermediate
+from edgedet.intermediate import Intermediates
 from edgedet.spec import TensorSpec
 from edgedet_runtimes.ov_graph import executed_graph
+from edgedet_runtimes.ov_intermediates import intermediate, quantizers_without_marks
 from edgedet_runtimes.shell import Runtime, Signature
 
 _XML_HEAD = 64
@@ -61,15 +62,15 @@ class OpenVinoRuntime(Runtime):
                 micros[node.node_name] += node.real_time.total_seconds()
         return executed_graph(self.name, compiled.get_runtime_model(), micros)
 
-    def _intermediates(self, feeds: Mapping[str, Floats]) -> tuple[Intermediate, ...]:
+    def _intermediates(self, feeds: Mapping[str, Floats]) -> Intermediates:
         model = _read_model(openvino.Core(), self.path)
-        nodes = [node for node in model.get_ordered_ops() if _quantizes_activations(node)]
-        if not nodes:
-            return ()
-        own = len(model.outputs)
+        nodes = quantizers_without_marks(model)
         model.add_outputs([node.output(0) for node in nodes])
-        results = list(self._compile(_PROPERTIES, model).create_infer_request().infer(feeds).values())
-        return tuple(_intermediate(node, np.asarray(v)) for node, v in zip(nodes, results[own:], strict=True))
+        results = self._compile(_PROPERTIES, model).create_infer_request().infer(feeds)
+        outputs = {spec.name: np.array(results[spec.name]) for spec in self.outputs}
+        values = list(results.values())[len(outputs) :]
+        tensors = (intermediate(node, np.asarray(v)) for node, v in zip(nodes, values, strict=True))
+        return Intermediates(tuple(tensors), outputs)
 
     def _run(self, feeds: Mapping[str, Floats]) -> dict[str, Floats]:
         results = self._request.infer(feeds, share_inputs=True, share_outputs=False)
@@ -77,22 +78,6 @@ class OpenVinoRuntime(Runtime):
 
     def _close(self) -> None:
         del self._request
-
-
-def _quantizes_activations(node: openvino.Node) -> bool:
-    if node.get_type_name() != "FakeQuantize":
-        return False
-    return str(node.input_value(0).get_node().get_type_name()) != "Constant"
-
-
-def _intermediate(node: openvino.Node, values: Floats) -> Intermediate:
-    """What a FakeQuantize gives, as steps of the range that it takes."""
-    limits = (float(node.input_value(i).get_node().data.item()) for i in range(1, 5))
-    low, high, out_low, out_high = limits
-    steps = node.get_attributes()["levels"] - 1
-    scale = (high - low) / steps
-    integers = np.rint((values - np.float32(out_low)) * np.float32(steps / (out_high - out_low)))
-    return Intermediate(integers.astype(np.uint8), float(np.float32(scale)), round(-low / scale))
 
 
 def _read_model(core: openvino.Core, path: Path) -> openvino.Model:

@@ -19,7 +19,7 @@ import numpy as np
 from edgedet.boxes import Floats
 from edgedet.errors import BundleError, EdgedetError, TensorError, UsageError, VendorError
 from edgedet.executed import ExecutedGraph
-from edgedet.intermediate import Intermediate
+from edgedet.intermediate import Intermediates
 from edgedet.registry import RUNTIMES, missing_extra
 from edgedet.spec import DetectorSpec, TensorSpec
 
@@ -103,9 +103,9 @@ class Runtime(ABC):
         """What the vendor says that it executes, after so many inferences; None where it says nothing."""
         return None
 
-    def _intermediates(self, feeds: Mapping[str, Floats]) -> tuple[Intermediate, ...]:  # noqa: ARG002
-        """The integer tensors of one inference; none where the vendor does not give them."""
-        return ()
+    def _intermediates(self, feeds: Mapping[str, Floats]) -> Intermediates:  # noqa: ARG002
+        """The integer tensors and outputs of one inference; nothing where the vendor does not give them."""
+        return Intermediates()
 
     @classmethod
     def read_spec(cls, path: Path) -> DetectorSpec:
@@ -145,17 +145,17 @@ class Runtime(ABC):
         with _vendor_faults(self.name, "run", self.path):
             return self._run({name: np.ascontiguousarray(feed) for name, feed in feeds.items()})
 
-    def intermediates(self, feeds: Mapping[str, Floats]) -> tuple[Intermediate, ...]:
-        """The integer tensors between operators, in the order of the file.
+    def intermediates(self, feeds: Mapping[str, Floats]) -> Intermediates:
+        """The integer tensors between operators.
 
         The artifact is opened a second time with these tensors as further outputs, so that they come from the
-        kernels that `run` uses.
+        kernels that `run` uses; OpenVINO adds residuals beside its convolutions then, and not in them.
 
         Args:
             feeds: As for `run`.
 
         Returns:
-            One for each quantized activation; none for an artifact in float, PyTorch and TensorRT.
+            One tensor for each quantized activation; none for an artifact in float, PyTorch and TensorRT.
 
         Raises:
             TensorError: As `run`.

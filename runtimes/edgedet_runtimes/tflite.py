@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from edgedet.boxes import Floats
 from edgedet.embedded import SPEC_KEY
 from edgedet.executed import ExecutedGraph
-from edgedet.intermediate import Intermediate
+from edgedet.intermediate import Intermediate, Intermediates
 from edgedet.spec import TensorSpec
 from edgedet_runtimes.shell import Runtime, Signature
 from edgedet_runtimes.tflite_graph import executed_graph
@@ -103,22 +103,16 @@ class TfliteRuntime(Runtime):
             feed = slot.affine.quantize(feeds[name]) if slot.affine else feeds[name]
             self._interpreter.set_tensor(slot.index, feed)
         self._interpreter.invoke()
-        outputs: dict[str, Floats] = {}
-        for name, slot in self._output_slots.items():
-            array = self._interpreter.get_tensor(slot.index)  # a copy, unlike Interpreter.tensor
-            outputs[name] = slot.affine.dequantize(array) if slot.affine else array
-        return outputs
+        return {name: _read(self._interpreter, slot) for name, slot in self._output_slots.items()}
 
     def _executed(self, feeds: Mapping[str, Floats], runs: int) -> ExecutedGraph:  # noqa: ARG002
         names = {detail["index"]: detail["name"] for detail in self._interpreter.get_tensor_details()}
         return executed_graph(self.name, self._interpreter._get_ops_details(), names)
 
-    def _intermediates(self, feeds: Mapping[str, Floats]) -> tuple[Intermediate, ...]:
+    def _intermediates(self, feeds: Mapping[str, Floats]) -> Intermediates:
         from edgedet_runtimes.tflite_intermediates import with_integer_outputs
 
         model, added = with_integer_outputs(self.path.read_bytes())
-        if not added:
-            return ()
         with _native_stderr_silenced():
             interpreter = Interpreter(model_content=model, num_threads=self.threads)
             interpreter.allocate_tensors()
@@ -126,12 +120,13 @@ class TfliteRuntime(Runtime):
         feed = slot.affine.quantize(feeds[name]) if slot.affine else feeds[name]
         interpreter.set_tensor(slot.index, feed)
         interpreter.invoke()
-        found = []
+        tensors = []
         for one in added:
             integers = interpreter.get_tensor(one.index)
             integers = integers.transpose(0, 3, 1, 2) if one.channels_last else integers
-            found.append(Intermediate(integers, one.scale, one.zero_point))
-        return tuple(found)
+            tensors.append(Intermediate(integers, one.scale, one.zero_point))
+        outputs = {name: _read(interpreter, slot) for name, slot in self._output_slots.items()}
+        return Intermediates(tuple(tensors), outputs)
 
     def _close(self) -> None:
         del self._interpreter
@@ -142,6 +137,11 @@ def _affine(detail: Mapping[str, Any]) -> Affine | None:
     if dtype not in (np.dtype(np.int8), np.dtype(np.uint8)) or len(parameters["scales"]) != 1:
         return None
     return Affine(np.float32(parameters["scales"][0]), int(parameters["zero_points"][0]), dtype)
+
+
+def _read(interpreter: Interpreter, slot: _Slot) -> Floats:
+    array = interpreter.get_tensor(slot.index)  # a copy, unlike Interpreter.tensor
+    return slot.affine.dequantize(array) if slot.affine else array
 
 
 def _slot(detail: Mapping[str, Any]) -> _Slot:

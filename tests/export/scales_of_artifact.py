@@ -51,7 +51,7 @@ def _openvino(path: Path) -> Scales:
 
     found = Scales()
     for operator in openvino.Core().read_model(path).get_ops():
-        if operator.get_type_name() == "FakeQuantize":
+        if operator.get_type_name() == "FakeQuantize" and not _is_mark(operator):
             low, high = (_constant(operator.input_value(i).get_node()).astype(np.float64) for i in (1, 2))
             assert operator.get_attributes()["levels"] == 256
             assert low.size == high.size == 1
@@ -60,6 +60,11 @@ def _openvino(path: Path) -> Scales:
         elif operator.get_type_name() in {"Convolution", "GroupConvolution", "MatMul"}:
             found.weights.add(_weight_scales(operator.input_value(1).get_node()))
     return found
+
+
+def _is_mark(node: Any) -> bool:
+    """Whether it only says that a convolution adds a residual (`passes/mark_residuals.py`)."""
+    return "_residual_" in str(node.get_friendly_name())
 
 
 def _weight_scales(node: Any) -> tuple[float, ...]:

@@ -132,7 +132,7 @@ def test_a_bias_of_zeros_in_a_tflite_file_is_named(full_bundle: Bundle, tmp_path
 def test_noise_is_explained_where_every_layer_agrees_and_all_are_known() -> None:
     budget = load_budgets().int8
 
-    def report(local_snr_db: float, quantized: int = 1) -> LayersReport:
+    def report(local_snr_db: float, missing: int = 0) -> LayersReport:
         layer = LayerDifference(
             name="conv2d",
             module="stem",
@@ -143,11 +143,11 @@ def test_noise_is_explained_where_every_layer_agrees_and_all_are_known() -> None
             expected_scale=0.5,
             scale=0.5,
         )
-        return LayersReport(images=2, quantized=quantized, layers=(layer,))
+        return LayersReport(images=2, quantized=2, missing=missing, layers=(layer,))
 
     assert "stem (conv2d) the least, where 1 % of the values" in explanation(report(45), budget)
     assert explanation(report(35), budget) == ""
-    assert explanation(report(45, quantized=2), budget) == ""
+    assert explanation(report(45, missing=1), budget) == ""
     assert explanation(None, budget) == ""
 
 

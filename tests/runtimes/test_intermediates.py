@@ -27,7 +27,7 @@ def noise(runtime: Runtime) -> dict[str, np.ndarray]:
 def test_the_first_is_the_image_in_integers(full_bundle: Bundle, runtime: str) -> None:
     with opened(full_bundle, runtime, "int8") as one:
         feeds = noise(one)
-        first, *others = one.intermediates(feeds)
+        first, *others = one.intermediates(feeds).tensors
         (image,) = feeds.values()
         assert np.abs(first.values() - image).max() <= 0.51 * first.scale
         assert len(others) > 60
@@ -48,7 +48,7 @@ def test_reading_them_changes_no_output(full_bundle: Bundle, runtime: str) -> No
 @pytest.mark.parametrize("runtime", ["eager", *RUNTIMES])
 def test_float_artifacts_have_none(full_bundle: Bundle, runtime: str) -> None:
     with opened(full_bundle, runtime, "fp32") as one:
-        assert one.intermediates(noise(one)) == ()
+        assert one.intermediates(noise(one)).tensors == ()
 
 
 @pytest.mark.parametrize("runtime", RUNTIMES)
@@ -75,7 +75,7 @@ def test_onnx_tensors_are_those_of_the_quantizers_of_activations(full_bundle: Bu
         if node.op_type == "QuantizeLinear"
     ]
     with opened(full_bundle, "ort", "int8") as one:
-        found = [(tensor.scale, tensor.zero_point) for tensor in one.intermediates(noise(one))]
+        found = [(tensor.scale, tensor.zero_point) for tensor in one.intermediates(noise(one)).tensors]
     assert found == expected
 
 

@@ -24,7 +24,7 @@ def drop_clips(model: ir.Model) -> int:
         if not readers or any(reader.op_type != "QuantizeLinear" for reader in readers):
             continue
         bounds = _bounds(node)
-        if bounds is None or not all(_within(_range(reader), bounds) for reader in readers):
+        if bounds is None or not all(_within(quantized_range(reader), bounds) for reader in readers):
             continue
         source = node.inputs[0]
         assert source is not None
@@ -46,13 +46,15 @@ def _bounds(node: ir.Node) -> tuple[float, float] | None:
     return ends[0], ends[1]
 
 
-def _range(quantization: ir.Node) -> tuple[float, float]:
-    scale, zero_point = (_constant(value) for value in quantization.inputs[1:3])
+def quantized_range(quantization: ir.Node) -> tuple[float, float]:
+    """The least and the largest value that a quantization or a dequantization gives."""
+    scale, zero_point = (constant(value) for value in quantization.inputs[1:3])
     limits = np.iinfo(zero_point.dtype)
     return (limits.min - int(zero_point)) * float(scale), (limits.max - int(zero_point)) * float(scale)
 
 
-def _constant(value: ir.Value | None) -> np.ndarray:
+def constant(value: ir.Value | None) -> np.ndarray:
+    """The value of a scale or a zero point."""
     if value is None or value.const_value is None:
         raise ValueError("a quantization without constant scale and zero point")
     return value.const_value.numpy()
