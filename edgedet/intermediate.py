@@ -11,6 +11,9 @@ from numpy.typing import NDArray
 
 from edgedet.boxes import Floats
 
+# In the names of quantizations that are there for a runtime to read and not to execute.
+RESIDUAL_MARK = "_residual_mark"
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Intermediate:

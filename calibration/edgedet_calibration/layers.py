@@ -14,13 +14,16 @@ from torch.fx import GraphModule, Interpreter, Node
 
 from edgedet.boxes import Floats
 from edgedet.intermediate import Intermediate, Intermediates
-from edgedet.parity.compare import snr_db
 from edgedet.parity.layers import LayerDifference, LayersReport
+from edgedet.parity.snr import snr_db
 from edgedet.spec import DetectorSpec
 from edgedet_calibration.placement import ACTIVATIONS, CLAMPS, MOVES, WEIGHTED
 from edgedet_calibration.quantize import is_quantizer
 
 _Key = tuple[float, int, tuple[int, ...]]  # scale, zero point and shape
+
+# A tensor of another scale that differs by twice the energy of what it should be is some other tensor.
+_FOREIGN = 2.0
 
 
 @dataclass(slots=True)
@@ -52,7 +55,7 @@ class _Layer:
     scale: float
     zero_point: int
     sums: _Sums = field(default_factory=_Sums)
-    found_scale: float = math.nan
+    found_grid: tuple[float, int] | None = None
     max_steps: float = 0.0
     moved: int = 0
     count: int = 0
@@ -61,7 +64,7 @@ class _Layer:
         """Take one image: the runtime's tensor, the reference's from what it read, and its own."""
         theirs = torch.from_numpy(one.values())
         self.sums.add(theirs, local, ours)
-        self.found_scale = one.scale
+        self.found_grid = float(np.float32(one.scale)), one.zero_point
         steps = (local - theirs).abs() / self.scale
         self.max_steps = max(self.max_steps, round(float(steps.max()), 3))
         self.moved += int((steps >= 0.5).sum())
@@ -78,8 +81,8 @@ class _Layer:
             snr_db=snr_db(self.sums.signal, self.sums.noise),
             max_steps=self.max_steps,
             moved_fraction=self.moved / self.count,
-            expected_scale=float(np.float32(self.scale)),
-            scale=float(np.float32(self.found_scale)),
+            expected_grid=(float(np.float32(self.scale)), self.zero_point),
+            grid=self.found_grid,
         )
 
 
@@ -95,24 +98,30 @@ class GraphLayers:
         self._graph_module, self._spec = graph_module, spec
         self._images = 0
         self._outputs = {output.name: _Sums() for output in spec.outputs}
+        self._plain = _Sums()
+        self._pairs: dict[Node, int] | None = None
         self._layers = {
             node: _Layer(node, *_grid(node)) for node in graph_module.graph.nodes if _quantizes(node)
         }
 
-    def add(self, feeds: Mapping[str, Floats], found: Intermediates) -> None:
-        """Take one image and what the runtime made of it."""
+    def add(self, feeds: Mapping[str, Floats], found: Intermediates, outputs: Mapping[str, Floats]) -> None:
+        """Take one image, what the runtime made of it, and its raw outputs where no layers are read."""
         tensor = torch.from_numpy(feeds[self._spec.input.name])
         self._images += 1
         with torch.inference_mode():
             plain = _Recorder(self._graph_module, {})
             ours = plain.run(tensor)
-            theirs = dict(_paired(self._layers, plain.values, found.tensors))
+            if self._pairs is None:
+                self._pairs = dict(_paired(self._layers, plain.values, found.tensors))
+            theirs = {node: found.tensors[index] for node, index in self._pairs.items()}
             forced = _Recorder(self._graph_module, theirs)
             local = forced.run(tensor)
             for node, one in theirs.items():
                 self._layers[node].add(one, forced.values[node], plain.values[node])
             for (name, sums), here, own in zip(self._outputs.items(), local, ours, strict=True):
-                sums.add(torch.from_numpy(found.outputs[name]), here, own)
+                read = torch.from_numpy(found.outputs[name])
+                sums.add(read, here, own)
+                self._plain.add(read, here, torch.from_numpy(outputs[name]))
 
     def report(self) -> LayersReport:
         """What was found, of the layers that the runtime has."""
@@ -128,7 +137,13 @@ class GraphLayers:
         layers = (layer.difference() for layer in self._layers.values() if layer.count)
         own = [layer for layer in self._layers.values() if not _is_moved(layer.quantizer)]
         missing = sum(not layer.count for layer in own)
-        return LayersReport(images=self._images, quantized=len(own), missing=missing, layers=(*layers, *ends))
+        return LayersReport(
+            images=self._images,
+            quantized=len(own),
+            missing=missing,
+            outputs_snr_db=snr_db(self._plain.signal, self._plain.noise),
+            layers=(*layers, *ends),
+        )
 
 
 class _Recorder(Interpreter):
@@ -159,7 +174,7 @@ def _quantizes(node: Node) -> bool:
 def _is_moved(quantizer: Node) -> bool:
     """Whether it quantizes values that were only moved, which a runtime may leave out."""
     source = quantizer.args[0]
-    return isinstance(source, Node) and source.target in MOVES
+    return isinstance(source, Node) and source.target in MOVES - {torch.ops.aten.upsample_bilinear2d.vec}
 
 
 def _grid(quantizer: Node) -> tuple[float, int]:
@@ -171,48 +186,50 @@ def _grid(quantizer: Node) -> tuple[float, int]:
 
 
 def _paired(
-    layers: Mapping[Node, _Layer], values: Mapping[Node, torch.Tensor], intermediates: Sequence[Intermediate]
-) -> Iterator[tuple[Node, Intermediate]]:
-    """Quantizers and the runtime's tensors of them.
+    layers: Mapping[Node, _Layer], values: Mapping[Node, torch.Tensor], tensors: Sequence[Intermediate]
+) -> Iterator[tuple[Node, int]]:
+    """Quantizers, and which of the runtime's tensors are theirs.
 
     Files keep no names that can be relied on. Scale, zero point and shape tell most tensors apart, and their
     values the others; they also tell those to which a file gives another scale.
     """
-    found: dict[Node, Intermediate] = {}
     wanted: dict[_Key, list[Node]] = defaultdict(list)
+    pool: dict[_Key, list[int]] = defaultdict(list)
     for node, layer in layers.items():
         wanted[_key(layer.scale, layer.zero_point, values[node].shape)].append(node)
-    pool: dict[_Key, list[Intermediate]] = defaultdict(list)
-    for one in intermediates:
-        pool[_key(one.scale, one.zero_point, one.integers.shape)].append(one)
+    for index, one in enumerate(tensors):
+        pool[_key(one.scale, one.zero_point, one.integers.shape)].append(index)
+    found: dict[Node, int] = {}
     for key in wanted.keys() & pool.keys():
-        found.update(_nearest(wanted[key], pool[key], values))
-    taken = {id(one) for one in found.values()}
-    for shape in {one.integers.shape for one in intermediates if id(one) not in taken}:
+        found.update(_nearest(wanted[key], pool[key], values, tensors))
+    left = set(range(len(tensors))) - set(found.values())
+    for shape in {tensors[index].integers.shape for index in left}:
         nodes = [node for node in layers if node not in found and values[node].shape == shape]
-        left = [one for one in intermediates if id(one) not in taken and one.integers.shape == shape]
-        found.update(_nearest(nodes, left, values))
+        alike = [index for index in sorted(left) if tensors[index].integers.shape == shape]
+        found.update(_nearest(nodes, alike, values, tensors, limit=_FOREIGN))
     return ((node, found[node]) for node in layers if node in found)
 
 
 def _nearest(
-    nodes: Sequence[Node], pool: Sequence[Intermediate], values: Mapping[Node, torch.Tensor]
-) -> dict[Node, Intermediate]:
-    """One tensor for each node, those that differ least first."""
-    if len(nodes) == len(pool) == 1:
+    nodes: Sequence[Node],
+    pool: Sequence[int],
+    values: Mapping[Node, torch.Tensor],
+    tensors: Sequence[Intermediate],
+    limit: float = math.inf,
+) -> dict[Node, int]:
+    """One tensor for each node, those that differ least first; `limit` is a share of the node's energy."""
+    if len(nodes) == len(pool) == 1 and limit == math.inf:
         return {nodes[0]: pool[0]}
-    given = [torch.from_numpy(one.values()) for one in pool]
+    given = {index: torch.from_numpy(tensors[index].values()) for index in pool}
     distances = sorted(
-        (float((values[node] - one).square().sum()), i, j)
-        for i, node in enumerate(nodes)
-        for j, one in enumerate(given)
+        (_energy(values[node] - one) / max(_energy(values[node]), 1e-12), place, index)
+        for place, node in enumerate(nodes)
+        for index, one in given.items()
     )
-    found: dict[Node, Intermediate] = {}
-    taken: set[int] = set()
-    for _, i, j in distances:
-        if nodes[i] not in found and j not in taken:
-            found[nodes[i]] = pool[j]
-            taken.add(j)
+    found: dict[Node, int] = {}
+    for distance, place, index in distances:
+        if distance <= limit and nodes[place] not in found and index not in found.values():
+            found[nodes[place]] = index
     return found
 
 

@@ -15,9 +15,9 @@ from edgedet.detections import Detections
 from edgedet.parity.budgets import Budget
 from edgedet.parity.matching import Matching, match
 from edgedet.parity.report import ComparedImage, ComparedObject, Outcome, OutputDifference
+from edgedet.parity.snr import snr_db
 
-# Reports hold finite numbers: identical tensors have this signal to noise, incomparable ones its negative.
-SNR_LIMIT_DB = 200.0
+# Reports hold finite numbers: what cannot be compared differs by this.
 ERROR_LIMIT = 1e9
 
 WORST_IMAGES = 3
@@ -53,19 +53,25 @@ class OutputComparison:
     def __init__(self, names: Sequence[str]) -> None:
         self._sums = {name: _Sums() for name in names}
 
-    def add(self, reference: Mapping[str, Floats], candidate: Mapping[str, Floats]) -> None:
-        """Take one image's outputs."""
+    def add(self, reference: Mapping[str, Floats], candidate: Mapping[str, Floats]) -> float:
+        """Take one image's outputs; returns the largest share of an output's energy that is noise."""
+        worst = 0.0
         for name, sums in self._sums.items():
             difference = max_abs_difference(reference[name], candidate[name])
             expected = reference[name].astype(np.float64)
             if difference == ERROR_LIMIT:
                 sums.noise, sums.max_relative_error = math.inf, ERROR_LIMIT
+                worst = math.inf
                 continue
             largest = float(np.abs(expected).max(initial=0))
             relative = difference / largest if largest else ERROR_LIMIT * (difference > 0)
             sums.max_relative_error = max(sums.max_relative_error, min(relative, ERROR_LIMIT))
-            sums.signal += float(np.square(expected).sum())
-            sums.noise += float(np.square(expected - candidate[name]).sum())
+            signal = float(np.square(expected).sum())
+            noise = float(np.square(expected - candidate[name]).sum())
+            sums.signal += signal
+            sums.noise += noise
+            worst = max(worst, noise / signal if signal else math.inf if noise else 0.0)
+        return worst
 
     def differences(self) -> tuple[OutputDifference, ...]:
         """One value an output."""
@@ -75,15 +81,6 @@ class OutputComparison:
             )
             for name, sums in self._sums.items()
         )
-
-
-def snr_db(signal: float, noise: float) -> float:
-    """10 log10(signal / noise) of two sums of squares, between -`SNR_LIMIT_DB` and `SNR_LIMIT_DB`."""
-    if noise == 0:
-        return SNR_LIMIT_DB
-    if signal == 0 or math.isinf(noise):
-        return -SNR_LIMIT_DB
-    return max(min(10 * math.log10(signal / noise), SNR_LIMIT_DB), -SNR_LIMIT_DB)
 
 
 class DecodedComparison:

@@ -13,10 +13,13 @@ from typing import Protocol, runtime_checkable
 
 from edgedet.boxes import Floats
 from edgedet.intermediate import Intermediates
+from edgedet.parity.snr import SNR_LIMIT_DB
 from edgedet.spec import Value
 
 # OpenVINO keeps the ends of a range, in float32.
 _SCALE_TOLERANCE = 1e-5
+# Nothing is rounded behind the last layer.
+_SAME_OUTPUT_DB = 80.0
 
 
 class LayerDifference(Value):
@@ -29,8 +32,9 @@ class LayerDifference(Value):
         snr_db: Where the reference computes everything before it as well.
         max_steps: Largest local difference, in steps of its scale; None for an output.
         moved_fraction: Share of elements with a local difference of half a step or more, likewise.
-        expected_scale: That of the reference, likewise.
-        scale: That of the artifact, likewise.
+        expected_grid: Scale and zero point of the reference, likewise. Formats with signed and with unsigned
+            integers have zero points of their own.
+        grid: Those of the artifact, likewise.
     """
 
     name: str
@@ -39,15 +43,23 @@ class LayerDifference(Value):
     snr_db: float
     max_steps: float | None = None
     moved_fraction: float | None = None
-    expected_scale: float | None = None
-    scale: float | None = None
+    expected_grid: tuple[float, int] | None = None
+    grid: tuple[float, int] | None = None
 
     @property
-    def has_expected_scale(self) -> bool:
-        """Whether artifact and reference agree on the scale, but for how formats round it."""
-        if self.scale is None or self.expected_scale is None:
+    def has_expected_grid(self) -> bool:
+        """Whether artifact and reference agree on scale and zero point, but for how formats round scales."""
+        if self.grid is None or self.expected_grid is None:
             return True
-        return math.isclose(self.scale, self.expected_scale, rel_tol=_SCALE_TOLERANCE)
+        same_scale = math.isclose(self.grid[0], self.expected_grid[0], rel_tol=_SCALE_TOLERANCE)
+        return same_scale and self.grid[1] == self.expected_grid[1]
+
+    @property
+    def is_rounding(self) -> bool:
+        """Whether no value is more than one step off, or an output as good as equal."""
+        if self.max_steps is None:
+            return self.local_snr_db >= _SAME_OUTPUT_DB
+        return self.max_steps <= 1
 
     @property
     def label(self) -> str:
@@ -62,28 +74,44 @@ class LayersReport(Value):
         images: Images that were looked at.
         quantized: Quantized tensors of the reference, without those that are only moved.
         missing: How many of them the runtime does not have.
+        outputs_snr_db: Raw outputs of the inferences that gave the layers against those of plain ones: 200
+            where both are the same kernels.
         layers: Those that the runtime has, in the order of the graph, and the raw outputs.
     """
 
     images: int
     quantized: int
     missing: int
+    outputs_snr_db: float
     layers: tuple[LayerDifference, ...]
 
     @property
-    def is_complete(self) -> bool:
-        """Whether the runtime has every quantized tensor of the reference."""
-        return self.quantized > 0 and not self.missing
+    def accounts_for_noise(self) -> bool:
+        """Whether nothing but half steps that are rounded differently can be what outputs differ by."""
+        return (
+            self.quantized > 0
+            and not self.missing
+            and self.outputs_snr_db == SNR_LIMIT_DB
+            and all(layer.is_rounding for layer in self.layers)
+        )
 
     @property
     def worst(self) -> LayerDifference:
-        """That which differs most by itself."""
-        return min(self.layers, key=lambda layer: layer.local_snr_db)
+        """The quantized tensor that differs most by itself."""
+        quantized = [layer for layer in self.layers if layer.max_steps is not None]
+        return min(quantized or self.layers, key=lambda layer: layer.local_snr_db)
 
-    def first_below(self, snr_db: float) -> LayerDifference | None:
-        """The first layer that differs by itself more than that, or has another scale; None if none does."""
+    def first_over(self, snr_db: float) -> LayerDifference | None:
+        """The first layer that differs by itself, None if none does.
+
+        It has another scale or zero point, or more noise than that which is more than rounding.
+        """
         return next(
-            (layer for layer in self.layers if layer.local_snr_db < snr_db or not layer.has_expected_scale),
+            (
+                layer
+                for layer in self.layers
+                if not layer.has_expected_grid or (layer.local_snr_db < snr_db and not layer.is_rounding)
+            ),
             None,
         )
 
@@ -91,8 +119,8 @@ class LayersReport(Value):
 class LayerComparison(Protocol):
     """Compares a runtime's layers with a reference's, over images that are seen once."""
 
-    def add(self, feeds: Mapping[str, Floats], found: Intermediates) -> None:
-        """Take one image and what the runtime made of it."""
+    def add(self, feeds: Mapping[str, Floats], found: Intermediates, outputs: Mapping[str, Floats]) -> None:
+        """Take one image, what the runtime made of it, and its raw outputs where no layers are read."""
 
     def report(self) -> LayersReport:
         """What was found."""
@@ -109,6 +137,9 @@ class LayerReference(Protocol):
 @runtime_checkable
 class IntermediateSource(Protocol):
     """A runtime that gives its integer tensors; the contract is in `edgedet_runtimes.shell`."""
+
+    def run(self, feeds: Mapping[str, Floats]) -> dict[str, Floats]:
+        """Outputs by name."""
 
     def intermediates(self, feeds: Mapping[str, Floats]) -> Intermediates:
         """Those of one inference; nothing where the vendor does not give them."""

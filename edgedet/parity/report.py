@@ -17,6 +17,7 @@ Stage = Literal[
     "runtime",
     "spec",
     "input tensor",
+    "layers",
     "raw outputs",
     "decoded boxes",
     "detections",

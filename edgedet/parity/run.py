@@ -47,9 +47,6 @@ from edgedet.preprocess import Geometry, preprocess
 from edgedet.progress import Track, silent
 from edgedet.spec import CALIBRATED, DetectorSpec, QuantizationSpec
 
-# A layer has so many values that one image would do; the second is for layers that one leaves at rest.
-_LAYER_IMAGES = 2
-
 # An artifact whose own spec says otherwise here has no outputs or classes to hold against the reference's.
 _INCOMPARABLE = frozenset({"labels", "outputs"})
 
@@ -76,8 +73,7 @@ def run_parity(
         budgets: What may differ; by default `load_budgets()`.
         track: Shows progress.
         limit: Most images, the first of the data set.
-        layers: Look at the layers of every calibrated artifact, and not only of those whose raw outputs leave
-            their budget.
+        layers: Look at all calibrated artifacts' layers, not only where raw outputs leave their budget.
 
     Raises:
         DataError: There is no readable image, or no class is shared with the detector.
@@ -96,8 +92,6 @@ def run_parity(
         fakes = _QuantizedReferences(bundle, stack)
         lanes = [_Lane(one, spec, budgets, fakes) for one in track(opened, "Preparing", len(opened))]
         evaluator, found, seen = Evaluator(spec.labels), 0, 0
-        kept: list[_Frame] = []
-        warnings: list[str] = []
         for image in track(images, "Comparing", total):
             labelled = with_detector_classes(image, mapping)
             frame = _Frame(image, spec, reference.runtime, fakes)
@@ -107,14 +101,10 @@ def run_parity(
             seen += 1
             for lane in lanes:
                 lane.add(labelled, frame)
-            if len(kept) < _LAYER_IMAGES:
-                kept.append(frame)
         if not seen:
             raise nothing_to("compare on", dataset)
         wanted = [lane for lane in lanes if layers or lane.is_noisy]
-        for lane in track(wanted, "Comparing layers", len(wanted)):
-            lane.compare_layers(kept)
-            warnings += lane.layers_failure
+        warnings = [lane.compare_layers() for lane in track(wanted, "Comparing layers", len(wanted))]
     truth = evaluator.report()
     judged = [lane.judged(truth) for lane in lanes]
     rows = parity_rows(judged, spec.labels, budgets)
@@ -231,7 +221,8 @@ class _Lane:
         self._evaluator = Evaluator(spec.labels)
         self._budget = budget
         self._layers: LayersReport | None = None
-        self.layers_failure: tuple[str, ...] = ()
+        self._tensors: list[Floats] = []  # of the first image, and of that with the most noise
+        self._most_noise = -1.0
         self._fake = None if self._reference_key is None else fakes.opened[self._reference_key]
 
     @property
@@ -239,25 +230,31 @@ class _Lane:
         """Whether raw outputs left their budget."""
         return not self._failure and bool(judge_outputs(self._outputs.differences(), None, self._budget))
 
-    def compare_layers(self, frames: Sequence[_Frame]) -> None:
-        """See what each layer makes of what it reads, where the runtime tells."""
+    def compare_layers(self) -> str:
+        """See what each layer makes of what it reads; returns why that was not seen, "" where it was.
+
+        The images are the first and the one whose raw outputs have the most noise.
+        """
         runtime, reference = self._runtime, self._fake
-        if self._failure or not isinstance(runtime, IntermediateSource):
-            return
-        if not isinstance(reference, LayerReference):
-            return
+        what = f"the layers of {self._artifact.runtime} {self._artifact.precision} were not compared"
+        if reference is None or self._failure:
+            return ""
+        if self._own.input != self._spec.input:
+            return f"{what}: its input is not that of the bundle"
+        if not isinstance(runtime, IntermediateSource) or not isinstance(reference, LayerReference):
+            return f"{what}: its runtime gives none"
         comparison = reference.layers()
         try:
-            for frame in frames:
-                feeds = {self._own.input.name: self._tensor(frame)[0]}
-                found = runtime.intermediates(feeds)
-                if not found.tensors:
-                    return
-                comparison.add(feeds, found)
+            for tensor in self._tensors:
+                feeds = {self._spec.input.name: tensor}
+                comparison.add(feeds, runtime.intermediates(feeds), runtime.run(feeds))
         except EdgedetError as exc:
-            self.layers_failure = (f"its layers could not be compared: {exc}",)
-            return
-        self._layers = comparison.report()
+            return f"{what}: {exc}"
+        report = comparison.report()
+        if report.missing == report.quantized:
+            return f"{what}: its runtime gives none"
+        self._layers = report
+        return ""
 
     def add(self, labelled: LabelledImage, frame: _Frame) -> None:
         """Run the image, unless an earlier one has shown that this artifact does not run."""
@@ -280,7 +277,10 @@ class _Lane:
             view.detections.above(threshold)[:limit],
         )
         self._evaluator.add(labelled, view.detections)
-        self._outputs.add(expected.outputs, view.outputs)
+        noise = self._outputs.add(expected.outputs, view.outputs)
+        if noise > self._most_noise:
+            self._most_noise = noise
+            self._tensors = [*self._tensors[:1], frame.tensor]
         self._decoded.add(expected.candidates, view.candidates)
 
     def judged(self, reference: AccuracyReport) -> Judged:

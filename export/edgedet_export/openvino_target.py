@@ -37,15 +37,16 @@ class OpenVinoTarget:
         path = folder / "model.xml"
         with tempfile.TemporaryDirectory() as temporary:
             onnx_path = Path(temporary) / "model.onnx"
-            model = to_onnx(source)
-            if source.spec.quantization is not None:  # a graph in this target's encoding: no other saves it
-                drop_requantization(model)
+            ir.save(to_onnx(source), onnx_path)
+            if source.spec.quantization is not None:
+                model = ir.load(onnx_path)  # a copy: targets share what was converted
                 mark_residuals(model)
-            ir.save(model, onnx_path)
+                drop_requantization(model)
+                ir.save(model, onnx_path)
             with converter("OpenVINO"):
-                # What ov.convert_model does, which also notes its arguments in the model and reports its use
-                # over the network. Without the transformations, shapes are computed anew at each loading, and
-                # NNCF finds no biases in the file.
+                # Not ov.convert_model, which notes its arguments in the model and reports its use over the
+                # network. Of its transformations these make constants of biases and shapes: without them,
+                # shapes are computed at each loading, and NNCF finds no biases in the file.
                 converted = ov.Core().read_model(onnx_path)
                 apply_moc_transformations(converted, cf=True, smart_reshape=False)
                 embed_openvino(converted, source.spec)

@@ -28,7 +28,10 @@ _DTYPES: Mapping[int, np.dtype[Any]] = {
     3: np.dtype("i1"),
     4: np.dtype("<u2"),
     5: np.dtype("<i2"),
+    10: np.dtype("<f2"),
 }
+# Of the zero point where QuantizeLinear has none.
+_UINT8 = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +53,8 @@ def with_integer_outputs(model: bytes) -> tuple[bytes, tuple[Quantized, ...]]:
     """The model with every quantized activation as an output, and what they are, in the order of the file.
 
     Raises:
-        ValueError: The bytes are not a protobuf message.
+        ValueError: The bytes are not a protobuf message, or a scale or zero point is no initializer of one
+            element and a type that integers are quantized with.
     """
     graph = next(value for number, value in _fields(memoryview(model)) if number == _GRAPH)
     constants = dict(_constants(graph))
@@ -62,32 +66,37 @@ def with_integer_outputs(model: bytes) -> tuple[bytes, tuple[Quantized, ...]]:
         read, given = ([text for n, text in texts if n == field] for field in (_NODE_INPUT, _NODE_OUTPUT))
         if (_NODE_TYPE, "QuantizeLinear") not in texts or read[0] in constants:
             continue
-        (_, scale), (element_type, zero_point) = constants[read[1]], constants[read[2]]
-        found.append(Quantized(given[0], float(scale), int(zero_point)))
+        _, scale = _element(constants, read[1])
+        element_type, zero_point = _element(constants, read[2]) if len(read) > 2 else (_UINT8, 0.0)
+        found.append(Quantized(given[0], scale, int(zero_point)))
         outputs += _message(_OUTPUT, _value_info(given[0], element_type))
     return model + _message(_GRAPH, outputs), tuple(found)
 
 
-def _constants(graph: memoryview) -> Iterator[tuple[str, tuple[int, np.generic]]]:
-    """Initializers of one element: name, data type and value; the values of others do not matter here."""
+def _constants(graph: memoryview) -> Iterator[tuple[str, memoryview]]:
+    """Initializers by name."""
     for number, tensor in _fields(graph):
-        if number != _INITIALIZER:
-            continue
-        fields: dict[int, Any] = dict(message_fields(tensor))
-        element_type = fields[_TENSOR_TYPE]
-        dtype = _DTYPES.get(element_type, np.dtype("u1"))
-        raw = bytes(fields.get(_TENSOR_RAW, fields.get(_TENSOR_FLOATS, b"")))
-        value = np.frombuffer(raw, dtype, 1)[0] if len(raw) >= dtype.itemsize else _packed(fields, dtype)
-        yield bytes(fields[_TENSOR_NAME]).decode(), (element_type, value)
+        if number == _INITIALIZER:
+            yield next(bytes(v).decode() for n, v in _fields(tensor) if n == _TENSOR_NAME), tensor
 
 
-def _packed(fields: Mapping[int, Any], dtype: np.dtype[Any]) -> np.generic:
-    """The first element of integers that are not raw: a varint, packed or not, 0 where there is none."""
+def _element(constants: Mapping[str, memoryview], name: str) -> tuple[int, float]:
+    """Data type and value of an initializer of one element."""
+    fields: dict[int, Any] = {}
+    for number, value in message_fields(constants.get(name, memoryview(b""))):
+        fields.setdefault(number, value)
+    element_type = int(fields.get(_TENSOR_TYPE, 0))
+    if element_type not in _DTYPES:
+        raise ValueError(f"{name!r} is no initializer of a type that integers are quantized with")
+    dtype = _DTYPES[element_type]
+    raw = bytes(fields.get(_TENSOR_RAW, fields.get(_TENSOR_FLOATS, b"")))
+    if len(raw) >= dtype.itemsize:
+        return element_type, float(np.frombuffer(raw, dtype, 1)[0])
     given = fields.get(_TENSOR_INT32S, 0)
-    if isinstance(given, memoryview):
-        (_, given), *_ = message_fields(memoryview(b"\x08" + bytes(given)))
-    found: np.generic = np.int64(given).astype(dtype)
-    return found
+    if isinstance(given, memoryview):  # packed: one varint behind the other
+        _, given = next(iter(message_fields(memoryview(_key(_TENSOR_INT32S, 0) + bytes(given)))))
+    # A negative number is written in 64 bits of two's complement.
+    return element_type, float(given - 2**64 if given >= 2**63 else given)
 
 
 def _value_info(name: str, element_type: int) -> bytes:

@@ -1,4 +1,7 @@
-"""A TFLite flatbuffer with its integer tensors as further outputs."""
+"""A TFLite flatbuffer with its integer tensors as further outputs.
+
+Needs ai-edge-litert, whose package has the schema; tflite-runtime has not.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,12 @@ from ai_edge_litert import schema_py_generated as schema
 _IDENTIFIER = b"TFL3"
 _INTEGERS = {schema.TensorType.INT8, schema.TensorType.INT16, schema.TensorType.UINT8}
 # They give integers that another operator computed.
-_COPIES = {schema.BuiltinOperator.PAD, schema.BuiltinOperator.PADV2, schema.BuiltinOperator.RESHAPE}
+_COPIES = {
+    schema.BuiltinOperator.PAD,
+    schema.BuiltinOperator.PADV2,
+    schema.BuiltinOperator.RESHAPE,
+    schema.BuiltinOperator.TRANSPOSE,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,23 +46,17 @@ def with_integer_outputs(model: bytes) -> tuple[bytes, tuple[Added, ...]]:
     codes = [code.builtinCode for code in unpacked.operatorCodes]
     inputs, added, outside = set(graph.inputs), [], set(graph.outputs)
     for operator in graph.operators:
-        index, kind = operator.outputs[0], codes[operator.opcodeIndex]
-        tensor = graph.tensors[index]
+        if codes[operator.opcodeIndex] in _COPIES:
+            continue
         # The image is quantized before it is transposed, where its order of axes is that of PyTorch.
         from_image = not inputs.isdisjoint(operator.inputs)
-        if tensor.type not in _INTEGERS or kind in _COPIES or index in outside:
-            continue
-        if kind == schema.BuiltinOperator.TRANSPOSE:
-            continue
-        parameters = tensor.quantization
-        added.append(
-            Added(
-                index,
-                float(parameters.scale[0]),
-                int(parameters.zeroPoint[0]),
-                channels_last=len(tensor.shape) == 4 and not from_image,
-            )
-        )
+        for index in operator.outputs:
+            tensor = graph.tensors[index]
+            grid = tensor.quantization
+            if tensor.type not in _INTEGERS or index in outside or grid is None or grid.scale is None:
+                continue
+            channels_last = len(tensor.shape) == 4 and not from_image
+            added.append(Added(index, float(grid.scale[0]), int(grid.zeroPoint[0]), channels_last))
     graph.outputs = [*graph.outputs, *(one.index for one in added)]
     unpacked.signatureDefs = []
     builder = flatbuffers.Builder(len(model))

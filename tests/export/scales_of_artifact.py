@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from edgedet.intermediate import RESIDUAL_MARK
+
 
 @dataclass
 class Scales:
@@ -64,7 +66,7 @@ def _openvino(path: Path) -> Scales:
 
 def _is_mark(node: Any) -> bool:
     """Whether it only says that a convolution adds a residual (`passes/mark_residuals.py`)."""
-    return "_residual_" in str(node.get_friendly_name())
+    return RESIDUAL_MARK in str(node.get_friendly_name())
 
 
 def _weight_scales(node: Any) -> tuple[float, ...]:

@@ -11,6 +11,7 @@ import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from edgedet.intermediate import RESIDUAL_MARK
 from edgedet_export.passes.drop_requantization import drop_requantization
 from edgedet_export.passes.mark_residuals import mark_residuals
 
@@ -95,7 +96,7 @@ def residual(reader: str = "y", *, both: bool = False) -> ir.Model:
 def test_a_convolution_added_to_integers_is_marked_with_a_range_that_holds_all_it_can_be() -> None:
     model = residual()
     assert mark_residuals(model) == 1
-    (mark,) = (node for node in model.graph if node.name == "conv_residual_QuantizeLinear")
+    (mark,) = (node for node in model.graph if node.name == f"conv{RESIDUAL_MARK}_QuantizeLinear")
     scale, zero_point = (value.const_value.numpy() for value in mark.inputs[1:])
     # The sum is -128..127, the image -50..77.5, so that the convolution gives -205.5..177.
     assert scale == pytest.approx(382.5 / 255)

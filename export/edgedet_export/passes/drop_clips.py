@@ -10,6 +10,8 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
+from edgedet_export.passes.grids import quantized_range
+
 # A range is derived from values that passed the clamp, and its ends are rounded to float32.
 _TOLERANCE = 1e-4
 
@@ -44,20 +46,6 @@ def _bounds(node: ir.Node) -> tuple[float, float] | None:
                 return None
             ends[position] = float(value.const_value.numpy())
     return ends[0], ends[1]
-
-
-def quantized_range(quantization: ir.Node) -> tuple[float, float]:
-    """The least and the largest value that a quantization or a dequantization gives."""
-    scale, zero_point = (constant(value) for value in quantization.inputs[1:3])
-    limits = np.iinfo(zero_point.dtype)
-    return (limits.min - int(zero_point)) * float(scale), (limits.max - int(zero_point)) * float(scale)
-
-
-def constant(value: ir.Value | None) -> np.ndarray:
-    """The value of a scale or a zero point."""
-    if value is None or value.const_value is None:
-        raise ValueError("a quantization without constant scale and zero point")
-    return value.const_value.numpy()
 
 
 def _within(inner: tuple[float, float], outer: tuple[float, float]) -> bool:

@@ -2,8 +2,9 @@
 
 Its CPU plugin computes a convolution, the addition of an integer tensor and the quantization of the sum in
 one kernel only where a quantization stands between the two. It does not execute that one: with a range
-sixteen times as wide, outputs are as near to the reference. Other devices may execute it, so that the range
-holds all that the sum can be made of.
+sixteen times as wide, which would leave four bits, outputs stay within 30 dB of the reference
+(`tests/export/test_residual_marks.py`). Other devices may execute it: its range then holds all that the sum
+can be made of, in steps somewhat wider than those of the sum.
 """
 
 from __future__ import annotations
@@ -11,7 +12,8 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
-from edgedet_export.passes.drop_clips import quantized_range
+from edgedet.intermediate import RESIDUAL_MARK
+from edgedet_export.passes.grids import quantized_range
 
 _LEVELS = 255
 
@@ -48,14 +50,14 @@ def _quantized(model: ir.Model, convolution: ir.Node, low: float, high: float) -
     zero_point = np.uint8(np.clip(round(-low / float(scale)), 0, _LEVELS))
     grid = []
     for role, value in (("scale", scale), ("zero_point", zero_point)):
-        name = f"{convolution.name}_residual_{role}"
+        name = f"{convolution.name}{RESIDUAL_MARK}_{role}"
         tensor = ir.tensor(value, name=name)
         entry = ir.Value(name=name, const_value=tensor, shape=ir.Shape(()), type=ir.TensorType(tensor.dtype))
         model.graph.register_initializer(entry)
         grid.append(entry)
     pair = []
     for kind, dtype in (("QuantizeLinear", ir.DataType.UINT8), ("DequantizeLinear", ir.DataType.FLOAT)):
-        node = ir.node(kind, [source, *grid], name=f"{convolution.name}_residual_{kind}")
+        node = ir.node(kind, [source, *grid], name=f"{convolution.name}{RESIDUAL_MARK}_{kind}")
         source = node.outputs[0]
         source.name, source.shape, source.dtype = node.name, convolution.outputs[0].shape, dtype
         pair.append(node)
