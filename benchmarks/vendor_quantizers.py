@@ -362,7 +362,9 @@ def main() -> None:
             f"{row.speedup_vs_fp32:8.2f}{row.latency_vs_edgedet:8.2f}{row.bytes / 1e6:8.2f}"
         )
     if given.json:
-        given.json.write_text(json.dumps({"rows": [asdict(row) for row in rows]}, indent=2) + "\n")
+        given.json.write_text(
+            json.dumps({"flips": given.flips, "rows": [asdict(row) for row in rows]}, indent=2) + "\n"
+        )
 
 
 if __name__ == "__main__":
