@@ -103,15 +103,8 @@ def show_notes(report: ParityReport, output: Output) -> None:
     for row in report.rows:
         for reason in row.reasons:
             output.line(f"{row.runtime} {row.precision}: {reason}")
-        if row.layers is not None:
-            worst, missing = row.layers.worst, row.layers.missing
-            output.line(
-                f"{row.runtime} {row.precision}: {row.layers.quantized} layers"
-                + (f", {missing} of which the runtime does not have" if missing else "")
-                + f"; from the same integers {worst.label} differs most, {worst.local_snr_db:.1f} dB"
-            )
-        if row.explanation:
-            output.line(f"{row.runtime} {row.precision}: {row.explanation}")
+        for note in row.notes:
+            output.line(f"{row.runtime} {row.precision}: {note}")
     for skipped in report.skipped:
         output.line(f"{skipped.runtime} {skipped.precision} was not compared: {skipped.reason}")
 

@@ -96,6 +96,15 @@ class LayersReport(Value):
         )
 
     @property
+    def summary(self) -> str:
+        """One sentence for readers."""
+        missing = f", {self.missing} of which the runtime does not have" if self.missing else ""
+        return (
+            f"{self.quantized} layers{missing}; from the same integers {self.worst.label} differs most, "
+            f"{self.worst.local_snr_db:.1f} dB"
+        )
+
+    @property
     def worst(self) -> LayerDifference:
         """The quantized tensor that differs most by itself."""
         quantized = [layer for layer in self.layers if layer.max_steps is not None]

@@ -156,6 +156,12 @@ class ParityRow(Value):
     reasons: tuple[str, ...]
 
     @property
+    def notes(self) -> tuple[str, ...]:
+        """What was found of its layers, one sentence each."""
+        found = () if self.layers is None else (self.layers.summary,)
+        return (*found, self.explanation) if self.explanation else found
+
+    @property
     def matched_percent(self) -> float:
         """`matched_fraction` in percent, rounded down."""
         return floor_percent(self.matched_fraction)

@@ -35,6 +35,7 @@ class ArtifactRow:
     verdict: str
     cells: tuple[Cell, ...]
     reasons: tuple[str, ...]
+    notes: tuple[str, ...]
     outputs: tuple[OutputDifference, ...]
     classes: tuple[ClassParity, ...]
     sha256: str
@@ -184,6 +185,7 @@ def _artifact(row: ParityRow, timed: BenchmarkRow | None) -> ArtifactRow:
         verdict="within budget" if row.passed else f"fails at {row.first_stage_over_budget}",
         cells=tuple(cells),
         reasons=row.reasons,
+        notes=row.notes,
         outputs=row.outputs,
         classes=row.classes,
         sha256=row.model_sha256,

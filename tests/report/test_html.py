@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from edgedet.errors import MissingExtraError
+from edgedet.parity.layers import LayerDifference, LayersReport
 from edgedet.report import Picture, write_report
 
 VOID = {"meta", "img", "br", "circle", "path"}
@@ -57,6 +58,18 @@ def test_the_verdict_and_the_reasons_come_first(page: Reader):
     assert "1 of 2 artifacts that could be compared is outside the budget" in page.text
     assert "because <script>alert(1)</script>" in page.text
     assert page.text.index("1 of 2") < page.text.index("Artifacts") < page.text.index("because")
+
+
+def test_what_was_found_of_layers_is_said(tmp_path: Path, spec, parity):
+    layer = LayerDifference(name="conv2d_3", module="stem<b>", local_snr_db=61.5, snr_db=40, max_steps=1)
+    layers = LayersReport(images=2, quantized=9, missing=1, outputs_snr_db=200.0, layers=(layer,))
+    first = parity.rows[0].model_copy(update={"layers": layers, "explanation": "it is rounding"})
+    report = parity.model_copy(update={"rows": (first, *parity.rows[1:])})
+    write_report(tmp_path / "report.html", spec, report, None, [])
+    text = Reader((tmp_path / "report.html").read_text()).text
+    assert "9 layers, 1 of which the runtime does not have" in text
+    assert "stem<b> (conv2d_3) differs most, 61.5 dB" in text
+    assert "it is rounding" in text
 
 
 def test_numbers_are_not_flattered(page: Reader):
