@@ -345,7 +345,11 @@ def main() -> None:
     dataset = open_dataset(given.calibration, given.calibration_split)
     images = list(calibration_images(dataset, len(stats.images)))
     if [image.image_id for image in images] != [entry.image_id for entry in stats.images]:
-        parser.error("--calibration gives other images than those that BUNDLE was calibrated on")
+        parser.error(
+            f"--calibration gives other images ({images[0].image_id}, …) than BUNDLE was calibrated on "
+            f"({stats.images[0].image_id}, …); give the folder and --calibration-split that its export was "
+            "given as --calibration and --split"
+        )
     feeds = [{bundle.spec.input.name: preprocess(image.image_bgr, bundle.spec.input)[0]} for image in images]
     with ExitStack() as stack:
         tests = TestImages.of(bundle, open_dataset(given.data, given.split), flips=given.flips)

@@ -42,6 +42,11 @@ class References:
         self._recipe = Recipe.load(recipe_path)
         self._captured = capture(detector, bundle.spec)
 
+    @property
+    def calibrated_on(self) -> frozenset[str]:
+        """sha256 of the images that ranges were seen on."""
+        return frozenset(image.sha256 for image in self._stats.images if image.sha256)
+
     def open(self, artifact: Artifact) -> Reference:
         """The reference of one artifact.
 

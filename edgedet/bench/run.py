@@ -32,6 +32,8 @@ from edgedet.spec import DetectorSpec, Precision
 # Different images, so that neither the caches nor the number of objects are those of a single one.
 _IMAGES = 8
 
+# A median has an interval of 95 % from six values on.
+_LEAST_ROUNDS = 6
 # A turn is long enough for a hundred frames of a fast detector, and short against the drift of a clock.
 _TURN_S = 1.0
 
@@ -208,7 +210,7 @@ def _take_turns(
     track: Track,
 ) -> None:
     """Measure in turns; a worker that ends early is skipped unless its runtime was asked for."""
-    rounds = max(1, round(duration_s / _TURN_S))
+    rounds = max(_LEAST_ROUNDS, round(duration_s / _TURN_S))
     order = [lanes[index] for index in turns(len(lanes), rounds)]
     failed: dict[int, InternalError] = {}
     for lane in track(order, "Measuring", len(order)):

@@ -30,6 +30,7 @@ from edgedet.evaluate import (
     shared_classes,
     with_detector_classes,
 )
+from edgedet.files import sha256_of
 from edgedet.parity.budgets import Budgets, load_budgets
 from edgedet.parity.compare import (
     DecodedComparison,
@@ -106,8 +107,8 @@ def run_parity(
         wanted = [lane for lane in lanes if layers or lane.is_noisy]
         warnings = [lane.compare_layers() for lane in track(wanted, "Comparing layers", len(wanted))]
     truth = evaluator.report()
-    judged = [lane.judged(truth) for lane in lanes]
-    rows = parity_rows(judged, spec.labels, budgets)
+    rows = parity_rows([lane.judged(truth) for lane in lanes], spec.labels, budgets)
+    warnings = [truth.left_out_line, *warnings_of(seen, found, rows), fakes.warning(seen), *warnings]
     return ParityReport(
         detector=spec.name,
         checkpoint_sha256=spec.provenance.checkpoint_sha256,
@@ -128,7 +129,7 @@ def run_parity(
         skipped=tuple(skipped),
         budgets=budgets,
         environment=read_environment(),
-        warnings=tuple(filter(None, (truth.left_out_line, *warnings_of(seen, found, rows), *warnings))),
+        warnings=tuple(filter(None, warnings)),
         passed=all(row.passed for row in rows),
     )
 
@@ -161,6 +162,7 @@ class _QuantizedReferences:
     def __init__(self, bundle: Bundle, stack: ExitStack) -> None:
         self._bundle, self._stack = bundle, stack
         self._references: Any = None
+        self._seen_before = 0
         self.opened: dict[QuantizationSpec, RuntimeLike] = {}
 
     def open(self, artifact: Artifact) -> QuantizationSpec | None:
@@ -182,6 +184,21 @@ class _QuantizedReferences:
             self.opened[key] = runtime
         return key
 
+    def look_at(self, image: LabelledImage) -> None:
+        """Count an image that INT8 was calibrated on."""
+        known = self._references.calibrated_on if self._references is not None else ()
+        if known and image.path.is_file():
+            self._seen_before += sha256_of(image.path) in known
+
+    def warning(self, images: int) -> str:
+        """What a reader should know of the images, or ""."""
+        if not self._seen_before:
+            return ""
+        return (
+            f"{self._seen_before} of {images} images are among those that INT8 was calibrated on, which "
+            "flatters it; judge it on others: --split, or calibrate with --split"
+        )
+
 
 class _Frame:
     """One image and what the references made of it."""
@@ -190,6 +207,7 @@ class _Frame:
         self, image: LabelledImage, spec: DetectorSpec, reference: RuntimeLike, fakes: _QuantizedReferences
     ) -> None:
         self.image, self.spec = image, spec
+        fakes.look_at(image)
         self.tensor, self.geometry = preprocess(image.image_bgr, spec.input)
         self.float_view = self.view(reference)
         self.fake_views = {key: self.view(runtime) for key, runtime in fakes.opened.items()}

@@ -193,11 +193,10 @@ def _latency(row: Figures) -> str:
     if row.latency_ratio is None:
         return f"takes {row.latency_ms:.2f} ms, with no fp32 of this runtime to compare with,"
     low_high = row.ratio_interval
-    interval = "too few rounds for an interval"
+    interval, noise = "too few rounds for an interval", ", which proves no gain,"
     if low_high is not None:
         interval = f"95 % interval {low_high[0]:.2f} to {low_high[1]:.2f}"
-    crosses = low_high is None or low_high[0] <= 1 <= low_high[1]
-    noise = ", which is within noise," if crosses else ""
+        noise = ", which is within noise," if low_high[0] <= 1 <= low_high[1] else ""
     return f"takes {row.latency_ratio:.2f} times as long as fp32 ({interval}){noise}"
 
 

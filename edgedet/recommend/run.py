@@ -57,7 +57,7 @@ def run_recommendation(
         runtimes: Names of runtimes that must be measured; by default all but PyTorch that bundle and machine
             have.
         threads: CPU threads.
-        duration_s: Measured seconds for each artifact; from six on there is an interval.
+        duration_s: Measured seconds for each artifact, in six turns at least.
         track: Shows progress.
 
     Raises:

@@ -6,6 +6,7 @@ import io
 import json
 import re
 import shutil
+from collections import Counter
 from pathlib import Path
 
 import cv2
@@ -222,11 +223,13 @@ def test_a_worker_that_does_not_open_says_with_how_many_threads(bundle, monkeypa
 
 
 def test_a_worker_that_ends_after_its_last_turn_keeps_its_row(bundle, monkeypatch):
-    measure = Worker.measure
+    measure, turns_of = Worker.measure, Counter[int]()
 
     def measure_and_end(worker: Worker, seconds: float):
         times = measure(worker, seconds)
-        ended(worker)
+        turns_of[id(worker)] += 1
+        if turns_of[id(worker)] == 6:  # as many as the shortest benchmark has
+            ended(worker)
         return times
 
     monkeypatch.setattr(Worker, "measure", measure_and_end)

@@ -109,6 +109,7 @@ class Workbench:
         specs: Another spec inside the artifact, likewise.
         missing: Runtimes that are not installed.
         opened: Every fake that was opened, by the same keys.
+        calibrated_on: sha256 of the calibration images.
     """
 
     bundle: Bundle
@@ -117,6 +118,7 @@ class Workbench:
     specs: dict[tuple[str, str], DetectorSpec] = field(default_factory=dict)
     missing: dict[str, Exception] = field(default_factory=dict)
     opened: dict[tuple[str, str], list[FakeRuntime]] = field(default_factory=dict)
+    calibrated_on: set[str] = field(default_factory=set)
 
     def open(self, runtime: str, precision: str) -> FakeRuntime:
         if runtime in self.missing:
@@ -201,6 +203,8 @@ def workbench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workbench:
 
     class References:
         """The fake-quantized modules of a bundle."""
+
+        calibrated_on = bench.calibrated_on
 
         def __init__(self, _bundle: Bundle) -> None:
             pass

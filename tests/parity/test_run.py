@@ -10,6 +10,7 @@ import pytest
 
 from edgedet.bundle import Bundle
 from edgedet.errors import BundleError, DataError, MissingError, MissingExtraError, UsageError, VendorError
+from edgedet.files import sha256_of
 from edgedet.parity import ParityReport, ParityRow, load_budgets, run_parity
 from edgedet.spec import Provenance
 
@@ -355,3 +356,19 @@ def test_an_artifact_that_finds_nothing_fails_even_where_every_object_is_near_th
     assert row.excused > 0
     assert "detections" in row.stages_over_budget
     assert any("not one of the" in reason for reason in row.reasons)
+
+
+def test_images_that_int8_was_calibrated_on_are_counted(workbench, tmp_path):
+    for number, image in enumerate(workbench.data.images[:3]):
+        path = tmp_path / f"{number}.bin"
+        path.write_bytes(bytes([number]))
+        workbench.data.images[number] = replace(image, path=path)
+        if number:
+            workbench.calibrated_on.add(sha256_of(path))
+    report = run_parity(workbench.bundle, workbench.data)
+    assert [line for line in report.warnings if "calibrated on" in line] == [
+        "2 of 10 images are among those that INT8 was calibrated on, which flatters it; judge it on others: "
+        "--split, or calibrate with --split"
+    ]
+    workbench.calibrated_on.clear()
+    assert not any("calibrated on" in line for line in run_parity(workbench.bundle, workbench.data).warnings)
