@@ -6,6 +6,7 @@ returns raw SSD outputs that decode to the image's boxes.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,6 +29,8 @@ from edgedet.spec import (
     SsdPriors,
     TensorSpec,
 )
+
+sys.path.insert(0, str(Path(__file__).parent))  # for changed_artifact
 
 LABELS = ("circle", "square", "cross")
 IMAGES = 10

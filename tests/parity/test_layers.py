@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
+from changed_artifact import with_changed_artifact
 
-from edgedet.bundle import MANIFEST, Bundle, FileEntry, open_bundle
+from edgedet.bundle import Bundle
 from edgedet.data import open_dataset
 from edgedet.parity import ParityRow, load_budgets, run_parity
 from edgedet.parity.judge import explanation, judge_outputs
@@ -24,21 +23,6 @@ def parity_of(bundle: Bundle, runtime: str, *, layers: bool = False) -> ParityRo
         bundle, open_dataset("builtin", "test"), [runtime], ["int8"], limit=4, layers=layers
     ).rows
     return row
-
-
-def changed(bundle: Bundle, runtime: str, change: Callable[[Path], None], folder: Path) -> Bundle:
-    """A copy of the bundle whose INT8 file of one runtime was changed, and its hash with it."""
-    shutil.copytree(bundle.root, folder)
-    artifact = bundle.artifact(runtime, "int8")
-    path = folder / artifact.files[0].path
-    change(path)
-    files = (FileEntry.of(folder, path), *artifact.files[1:])
-    artifacts = tuple(
-        a.model_copy(update={"files": files}) if a is artifact else a for a in bundle.manifest.artifacts
-    )
-    manifest = bundle.manifest.model_copy(update={"artifacts": artifacts})
-    (folder / MANIFEST).write_text(manifest.model_dump_json())
-    return open_bundle(folder)
 
 
 @pytest.mark.parametrize("runtime", RUNTIMES)
@@ -75,7 +59,7 @@ def test_a_doubled_weight_scale_in_an_onnx_file_is_named(full_bundle: Bundle, tm
         scale.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(scale) * np.float32(2), scale.name))
         onnx.save(model, path)
 
-    row = parity_of(changed(full_bundle, "ort", double, tmp_path / "changed"), "ort")
+    row = parity_of(with_changed_artifact(full_bundle, tmp_path / "changed", "ort", "int8", double), "ort")
     assert row.stages_over_budget[:2] == ("layers", "raw outputs")
     assert row.layers is not None
     layer = row.layers.first_over(40.0)
@@ -100,7 +84,9 @@ def test_another_scale_of_an_activation_is_named(full_bundle: Bundle, tmp_path: 
         scale.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(scale) * np.float32(2), scale.name))
         onnx.save(model, path)
 
-    row = parity_of(changed(full_bundle, "ort", double, tmp_path / "changed"), "ort", layers=True)
+    row = parity_of(
+        with_changed_artifact(full_bundle, tmp_path / "changed", "ort", "int8", double), "ort", layers=True
+    )
     assert row.layers is not None
     layer = row.layers.first_over(0.0)
     assert layer is not None
@@ -125,7 +111,9 @@ def test_a_bias_of_zeros_in_a_tflite_file_is_named(full_bundle: Bundle, tmp_path
         buffer.data = np.zeros_like(np.asarray(buffer.data))
         path.write_bytes(pack(model))
 
-    row = parity_of(changed(full_bundle, "tflite", zero, tmp_path / "changed"), "tflite")
+    row = parity_of(
+        with_changed_artifact(full_bundle, tmp_path / "changed", "tflite", "int8", zero), "tflite"
+    )
     assert row.stages_over_budget[:2] == ("layers", "raw outputs")
     assert row.layers is not None
     layer = row.layers.first_over(40.0)

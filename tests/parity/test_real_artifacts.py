@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
+from changed_artifact import with_changed_artifact
 
-from edgedet.bundle import MANIFEST, Bundle, FileEntry, open_bundle
+from edgedet.bundle import Bundle, open_bundle
 from edgedet.data import open_dataset
 from edgedet.parity import run_parity
 
@@ -20,22 +20,16 @@ def with_changed_weight(bundle: Bundle, folder: Path, precision: str, near: str)
     import onnx
     from onnx import numpy_helper
 
-    shutil.copytree(bundle.root, folder)
-    artifact = bundle.artifact("ort", precision)
-    path = folder / artifact.files[0].path
-    model = onnx.load(path)
-    weight = last_weight_before(model.graph, near)
-    array = numpy_helper.to_array(weight)
-    changed = np.clip(np.round(array * 1.2), -128, 127) if array.dtype == np.int8 else array * np.float32(1.2)
-    weight.CopyFrom(numpy_helper.from_array(changed.astype(array.dtype), weight.name))
-    onnx.save(model, path)
-    files = (FileEntry.of(folder, path), *artifact.files[1:])
-    artifacts = tuple(
-        a.model_copy(update={"files": files}) if a is artifact else a for a in bundle.manifest.artifacts
-    )
-    manifest = bundle.manifest.model_copy(update={"artifacts": artifacts})
-    (folder / MANIFEST).write_text(manifest.model_dump_json())
-    return open_bundle(folder)
+    def scale(path: Path) -> None:
+        model = onnx.load(path)
+        weight = last_weight_before(model.graph, near)
+        array = numpy_helper.to_array(weight)
+        scaled = array * np.float32(1.2)
+        changed = np.clip(np.round(scaled), -128, 127) if array.dtype == np.int8 else scaled
+        weight.CopyFrom(numpy_helper.from_array(changed.astype(array.dtype), weight.name))
+        onnx.save(model, path)
+
+    return with_changed_artifact(bundle, folder, "ort", precision, scale)
 
 
 def last_weight_before(graph, output: str):
