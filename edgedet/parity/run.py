@@ -265,7 +265,10 @@ class _Lane:
         try:
             for tensor in self._tensors:
                 feeds = {self._spec.input.name: tensor}
-                comparison.add(feeds, runtime.intermediates(feeds), runtime.run(feeds))
+                found = runtime.intermediates(feeds)
+                if not found.tensors:
+                    return f"{what}: its runtime gives none"
+                comparison.add(feeds, found, runtime.run(feeds))
         except EdgedetError as exc:
             return f"{what}: {exc}"
         report = comparison.report()

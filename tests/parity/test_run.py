@@ -11,6 +11,7 @@ import pytest
 from edgedet.bundle import Bundle
 from edgedet.errors import BundleError, DataError, MissingError, MissingExtraError, UsageError, VendorError
 from edgedet.files import sha256_of
+from edgedet.intermediate import Intermediates
 from edgedet.parity import ParityReport, ParityRow, load_budgets, run_parity
 from edgedet.spec import Provenance
 
@@ -372,3 +373,12 @@ def test_images_that_int8_was_calibrated_on_are_counted(workbench, tmp_path):
     ]
     workbench.calibrated_on.clear()
     assert not any("calibrated on" in line for line in run_parity(workbench.bundle, workbench.data).warnings)
+
+
+def test_a_runtime_that_gives_no_layers_is_named(workbench, monkeypatch):
+    """TensorRT is one: parity goes on without them."""
+    fake = type(workbench.open("ort", "int8"))
+    monkeypatch.setattr(fake, "intermediates", lambda *_: Intermediates(), raising=False)
+    monkeypatch.setattr(fake, "layers", lambda _: None, raising=False)
+    report = run_parity(workbench.bundle, workbench.data, ["ort"], ["int8"], layers=True)
+    assert "the layers of ort int8 were not compared: its runtime gives none" in report.warnings
