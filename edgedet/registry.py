@@ -206,3 +206,21 @@ REFERENCES = Table(
     "reference",
     {"int8": Entry("edgedet_calibration.reference:References", "export", "fake-quantized torch modules")},
 )
+
+TRANSPORTS = Table(
+    "way to a device",
+    {
+        "adb": Entry("edgedet.devices.adb:TRANSPORT", "", "adb://serial (contract-tested only)"),
+        "ssh": Entry("edgedet.devices.ssh:TRANSPORT", "", "ssh://user@host[:port]"),
+    },
+)
+
+# What a device can be asked to do.
+JOBS = Table(
+    "job",
+    {
+        "benchmark": Entry("edgedet.bench.on_device:benchmark", "", "measure artifacts"),
+        "intermediates": Entry("edgedet.parity.on_device:intermediates", "", "read integer tensors"),
+        "views": Entry("edgedet.parity.on_device:views", "", "detect in images"),
+    },
+)

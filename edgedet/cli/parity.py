@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from edgedet.bundle import open_bundle
+from edgedet.cli.devices import DevicesOption, KeepOption, devices_from
 from edgedet.cli.options import (
     BundleArgument,
     DataOption,
@@ -45,6 +46,8 @@ def run(
             "--layers", help="Compare the layers of all INT8, not only where raw outputs leave their budget."
         ),
     ] = False,
+    device: DevicesOption = None,
+    keep_on_device: KeepOption = False,
     html: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Write a report with pictures here.")
     ] = None,
@@ -69,6 +72,7 @@ def run(
                 bars,
                 limit,
                 layers=layers,
+                devices=devices_from(device, bars, keep=keep_on_device),
             )
         show(report, output)
         if dataset.summary.problems:

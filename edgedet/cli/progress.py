@@ -23,7 +23,7 @@ class Bars:
     """
 
     def __init__(self, console: Console | None = None) -> None:
-        console = console or Console(stderr=True)
+        self._console = console = console or Console(stderr=True)
         self._progress = Progress(
             TextColumn("{task.description}"),
             BarColumn(),
@@ -37,6 +37,10 @@ class Bars:
         )
         self._timer = threading.Timer(_DELAY_S, self._progress.start)
         self._timer.daemon = True
+
+    def say(self, sentence: str) -> None:
+        """Print a line above the bars."""
+        self._console.print(f"edgedet: {sentence}", markup=False, highlight=False, soft_wrap=True)
 
     def __enter__(self) -> Self:
         self._timer.start()

@@ -8,39 +8,75 @@ from dataclasses import dataclass
 
 from edgedet import registry
 from edgedet.bundle import Artifact, Bundle
+from edgedet.devices import LOCAL
 from edgedet.errors import BundleError, MissingError
+from edgedet.intermediate import Intermediates
+from edgedet.parity.compare import max_abs_difference
+from edgedet.parity.frame import Frame
+from edgedet.parity.lane import Layers
+from edgedet.parity.layers import IntermediateSource
+from edgedet.parity.view import View
 from edgedet.pipeline import RuntimeLike
-from edgedet.selection import FLOAT, Skipped, select
+from edgedet.preprocess import preprocess
+from edgedet.selection import FLOAT, Skipped
 from edgedet.spec import DetectorSpec
 
 REFERENCE = (FLOAT, "fp32")
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+def foreign_fields(artifact: Artifact, own: DetectorSpec, expected: DetectorSpec) -> tuple[str, ...]:
+    """Fields in which the spec in an artifact's file is not the one that the bundle says is there.
+
+    A checkpoint was there before the bundle and does not tell the bundle's provenance.
+    """
+    fields = set(DetectorSpec.model_fields)
+    if artifact.runtime == FLOAT:
+        fields -= {"provenance"}
+    return tuple(sorted(name for name in fields if getattr(own, name) != getattr(expected, name)))
+
+
+@dataclass(slots=True, eq=False)
 class Opened:
-    """An artifact and the runtime that holds it open.
+    """An artifact and the runtime that holds it open: a `ViewSource` on this machine.
 
     Attributes:
         artifact: Its entry in the manifest.
         runtime: With the spec that is embedded in the file.
         expected: The spec that the bundle says is embedded.
+        device: This machine.
+        input_max_abs: Largest difference of its input tensors from those of the bundle's spec so far.
     """
 
     artifact: Artifact
     runtime: RuntimeLike
     expected: DetectorSpec
+    device: str = LOCAL
+    input_max_abs: float = 0.0
+
+    @property
+    def spec(self) -> DetectorSpec:
+        """The spec in the file."""
+        return self.runtime.spec
 
     @property
     def foreign_fields(self) -> tuple[str, ...]:
-        """Fields in which the embedded spec is not the expected one.
+        """Fields in which the spec in the file is not the expected one."""
+        return foreign_fields(self.artifact, self.spec, self.expected)
 
-        A checkpoint was there before the bundle and does not tell the bundle's provenance.
-        """
-        own = self.runtime.spec
-        fields = set(DetectorSpec.model_fields)
-        if self.artifact.runtime == FLOAT:
-            fields -= {"provenance"}
-        return tuple(sorted(name for name in fields if getattr(own, name) != getattr(self.expected, name)))
+    def view(self, frame: Frame) -> View:
+        """Run on the tensor that the artifact's own spec asks for, and decode as that says."""
+        tensor, geometry = frame.tensor, frame.geometry
+        if self.spec.input != frame.spec.input:
+            tensor, geometry = preprocess(frame.image.image_bgr, self.spec.input)
+            self.input_max_abs = max(self.input_max_abs, max_abs_difference(frame.tensor, tensor))
+        return View.of(self.runtime, tensor, self.spec, geometry)
+
+    def layers(self, frame: Frame) -> Layers:
+        """What the layers make of an image; no tensors where the runtime gives none."""
+        feeds = {self.spec.input.name: frame.tensor}
+        if not isinstance(self.runtime, IntermediateSource):
+            return feeds, Intermediates(), {}
+        return feeds, self.runtime.intermediates(feeds), self.runtime.run(feeds)
 
 
 def open_reference(bundle: Bundle, stack: ExitStack) -> Opened:
@@ -62,31 +98,34 @@ def open_reference(bundle: Bundle, stack: ExitStack) -> Opened:
     return reference
 
 
-def open_selected(
-    bundle: Bundle, runtimes: Sequence[str] | None, precisions: Sequence[str] | None, stack: ExitStack
-) -> tuple[list[Opened], list[Skipped]]:
-    """Open what was asked for, or everything but the reference, closed with the stack.
+def open_artifacts(
+    bundle: Bundle, artifacts: Sequence[Artifact], skipped: list[Skipped], stack: ExitStack, *, asked: bool
+) -> list[Opened]:
+    """Open artifacts on this machine, closed with the stack.
 
-    Runtimes that were not asked for by name may be missing on this machine; they are skipped.
+    Args:
+        bundle: Where they are.
+        artifacts: Those that are wanted.
+        skipped: Takes those whose runtime is not installed.
+        stack: Closes them.
+        asked: Whether their runtimes were asked for by name, so that a missing one is an error.
 
     Raises:
-        UsageError: A name does not exist, the bundle lacks what was asked for, or nothing is left to compare.
         MissingError: A runtime that was asked for is not installed, or none of them is.
     """
-    artifacts, skipped = select(bundle, runtimes, precisions, leave_out=(FLOAT,))
     opened: list[Opened] = []
     missing: MissingError | None = None
     for artifact in artifacts:
         try:
             opened.append(_open(bundle, artifact, stack))
         except MissingError as exc:
-            if runtimes is not None:
+            if asked:
                 raise
             missing = missing or exc
             skipped.append(Skipped(runtime=artifact.runtime, precision=artifact.precision, reason=str(exc)))
     if not opened and missing is not None:
         raise missing
-    return opened, skipped
+    return opened
 
 
 def _open(bundle: Bundle, artifact: Artifact, stack: ExitStack) -> Opened:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from typing import ClassVar, Literal
 
+from pydantic import Field
+
 from edgedet.data.dataset import LeftOutClasses, SummaryRecord
 from edgedet.environment import Environment
 from edgedet.parity.budgets import Budgets
@@ -193,7 +195,8 @@ class ParityReport(SavedValue):
         rows: One an artifact.
         skipped: What was not compared, and why.
         budgets: What was allowed to differ.
-        environment: The machine.
+        environment: This machine.
+        devices: The other machines that artifacts ran on, by their address.
         warnings: What a reader should know before believing a verdict.
         passed: Every row passed, and there is at least one.
     """
@@ -214,5 +217,6 @@ class ParityReport(SavedValue):
     skipped: tuple[Skipped, ...]
     budgets: Budgets
     environment: Environment
+    devices: dict[str, Environment] = Field(default_factory=dict)
     warnings: tuple[str, ...] = ()
     passed: bool

@@ -20,6 +20,7 @@ class Judged:
     """One artifact with everything that was measured of it."""
 
     artifact: Artifact
+    device: str
     images: int
     measured: Measured
 
@@ -32,7 +33,7 @@ def parity_rows(judged: Sequence[Judged], labels: Sequence[str], budgets: Budget
         peers = [
             (other.artifact.runtime, other.measured.accuracy.map)
             for other in judged
-            if other.artifact.precision == one.artifact.precision
+            if (other.artifact.precision, other.device) == (one.artifact.precision, one.device)
         ]
         own = (one.artifact.runtime, one.measured.accuracy.map)
         breaches = judge(one.measured, budget)
@@ -66,6 +67,7 @@ def _row(one: Judged, labels: Sequence[str], breaches: Sequence[Breach], excuse:
     return ParityRow(
         runtime=one.artifact.runtime,
         precision=one.artifact.precision,
+        device=one.device,
         model_bytes=one.artifact.bytes,
         model_sha256=one.artifact.files[0].sha256,
         images=one.images,

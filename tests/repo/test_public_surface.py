@@ -15,6 +15,7 @@ SURFACE = {
     "edgedet.bench": ["BenchmarkReport", "BenchmarkRow", "Percentiles", "run_benchmark"],
     "edgedet.data": ["Dataset", "LabelledImage", "Summary", "SummaryRecord", "open_dataset", "read_image"],
     "edgedet.decode": ["Candidates", "decode", "find_candidates", "suppress"],
+    "edgedet.devices": ["Address", "LOCAL", "RemoteDevice", "parse_address"],
     "edgedet.evaluate": [
         "AccuracyReport",
         "ClassAccuracy",
@@ -30,6 +31,7 @@ SURFACE = {
     "edgedet.parity": [
         "Budget",
         "Budgets",
+        "Devices",
         "Matching",
         "ParityReport",
         "ParityRow",

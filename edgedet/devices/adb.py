@@ -1,0 +1,25 @@
+"""Devices that an adbd serves: boards with Linux or Android that have a Python with edgedet's base packages.
+
+Contract-tested only: the real `adb` reads these arguments, and a stand-in runs what they say. No device was
+connected.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from edgedet.devices.address import Address
+from edgedet.devices.transport import Transport, shell_line
+
+_HOPELESS = {
+    "unauthorized": "allow this computer on the device's screen",
+    "not found": "connect the device, or `adb connect HOST:PORT`; `adb devices` lists those that are there",
+}
+
+
+def _command(address: Address, remote: Sequence[str]) -> list[str]:
+    """With -T no terminal changes the bytes."""
+    return ["adb", "-s", address.target, "shell", "-T", shell_line(remote)]
+
+
+TRANSPORT = Transport("adb", _command, _HOPELESS)

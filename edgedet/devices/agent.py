@@ -1,0 +1,414 @@
+"""The program on a device that stores files, runs jobs and streams what they write to the host.
+
+A host sends this file through standard input when it connects, so that nothing need be installed for it; only
+the standard library is used. Requests and answers are frames on standard input and output.
+
+A session is one folder. Its keeper, a process of its own, runs the session's jobs and outlives a connection
+that is lost; a host that comes back goes on reading where it stopped. When none has come back for the time of
+the lease, or the host has ended the session, the keeper removes the folder and ends.
+
+::
+
+    BASE/blobs/SHA256             files by content that stay for other runs
+    BASE/SESSION/blobs/SHA256     those that do not; SHA256.part is one whose transfer was cut
+    BASE/SESSION/jobs/NAME/       order: what to run; records/0, 1, 2, ...; result, when it has ended
+    BASE/SESSION/lease            touched by every request
+    BASE/SESSION/end              the host asks that the session be removed
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import json
+import os
+import platform
+import shutil
+import signal
+import struct
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import zipfile
+from pathlib import Path
+from typing import Any, BinaryIO
+
+# What a host looks for in what a shell may print before this program runs.
+GREETING = b"\0edgedet-agent 1\n"
+
+_LENGTH = struct.Struct(">I")
+_POLL_S = 0.02
+_KEEPER_POLL_S = 0.1
+# How long a job may wait for the device before the host is told.
+_PATIENCE_S = 2.0
+_LOG_TAIL = 4000
+
+# The bytes of this file, where a host has sent them.
+SOURCE: bytes = globals().get("SOURCE", b"")
+
+
+def read_frame(stream: BinaryIO) -> tuple[dict[str, Any], bytes]:
+    """The next frame: a JSON object, and as many bytes behind it as its `bytes` says.
+
+    Raises:
+        EOFError: The other side has gone.
+    """
+    header = json.loads(_read(stream, _LENGTH.unpack(_read(stream, _LENGTH.size))[0]))
+    return header, _read(stream, header.get("bytes", 0))
+
+
+def write_frame(stream: BinaryIO, header: dict[str, Any], payload: bytes = b"") -> None:
+    """Write a frame that `read_frame` reads."""
+    text = json.dumps({**header, "bytes": len(payload)} if payload else header).encode()
+    stream.write(_LENGTH.pack(len(text)) + text + payload)
+    stream.flush()
+
+
+def _read(stream: BinaryIO, length: int) -> bytes:
+    data = stream.read(length) if length else b""
+    if len(data) < length:
+        raise EOFError
+    return data
+
+
+class Session:
+    """A session's folder as the agent of one connection uses it.
+
+    Args:
+        name: Of the folder; a host that connects again gives it again.
+        lease_s: How long the keeper waits for a request.
+        stay: Whether blobs stay for other sessions.
+    """
+
+    def __init__(self, name: str, lease_s: float, *, stay: bool) -> None:
+        base = _base()
+        self.root = base / Path(name).name
+        self.fresh = not self.root.exists()
+        self._stores = (base / "blobs", self.root / "blobs")
+        self._new = self._stores[0 if stay else 1]
+        self._new.mkdir(parents=True, exist_ok=True)
+        (self.root / "jobs").mkdir(parents=True, exist_ok=True)
+        (self.root / "lease").touch()
+        (self.root / "agent.py").write_bytes(SOURCE)
+        subprocess.Popen(
+            [sys.executable, str(self.root / "agent.py"), "keep", str(self.root), str(lease_s)],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+
+    def renew(self) -> None:
+        """Begin the lease anew."""
+        with contextlib.suppress(OSError):
+            os.utime(str(self.root / "lease"))
+
+    def missing(self, names: list[str]) -> dict[str, int]:
+        """Blobs that are not here, and how many bytes of each are."""
+        return {name: _size(self._part(name)) for name in names if self._find(name) is None}
+
+    def put(self, name: str, size: int, offset: int, data: bytes) -> str:
+        """Take a piece of a blob; returns what is wrong with the whole, or ""."""
+        if self._find(name) is not None:  # its last piece came before, and the answer did not
+            return ""
+        part = self._part(name)
+        with part.open("r+b" if part.exists() else "w+b") as file:
+            file.truncate(offset)
+            file.seek(offset)
+            file.write(data)
+        if offset + len(data) < size:
+            return ""
+        found = _sha256(part)
+        if found != name:
+            part.unlink()
+            return f"sha256 {found[:12]}…"
+        os.replace(part, self._new / name)
+        return ""
+
+    def lay(self, files: dict[str, str]) -> None:
+        """Give blobs their names, by paths relative to the session's folder."""
+        for relative, name in files.items():
+            path = (self.root / relative).resolve()
+            path.relative_to(self.root.resolve())  # raises where it leaves the folder
+            blob = self._find(name)
+            if blob is None:
+                raise FileNotFoundError(2, "no such blob", name)
+            if path.exists():
+                continue
+            path.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                os.link(blob, path)
+            except OSError:  # a file system without links
+                shutil.copyfile(blob, path)
+
+    def unpack(self, archive: str, folder: str) -> None:
+        """Unpack a .zip that was laid, unless it was before."""
+        target = self.root / folder
+        if target.exists():
+            return
+        unpacked = self.root / (folder + ".new")
+        shutil.rmtree(unpacked, ignore_errors=True)
+        with zipfile.ZipFile(str(self.root / archive)) as file:
+            file.extractall(str(unpacked))
+        os.replace(unpacked, target)
+
+    def start(self, name: str, order: dict[str, Any]) -> None:
+        """Have the keeper run a job, unless it was told before."""
+        job = self.root / "jobs" / name
+        (job / "records").mkdir(parents=True, exist_ok=True)
+        if not (job / "order").exists():
+            _write(job / "order", json.dumps(order).encode())
+
+    def follow(self, name: str, number: int, replies: BinaryIO) -> None:
+        """Send the job's records from that number on, and at last how it ended."""
+        job = self.root / "jobs" / name
+        for record in (job / "records").iterdir():  # the host has those of whose taking it could not tell
+            if record.name.isdigit() and int(record.name) < number:
+                self.forget(name, int(record.name))
+        patience = time.monotonic() + _PATIENCE_S
+        while True:
+            ended = (job / "result").exists()  # asked first: it is written behind the last record
+            record = job / "records" / str(number)
+            if record.exists():
+                write_frame(replies, {"record": number}, record.read_bytes())
+                number += 1
+            elif ended:
+                write_frame(replies, json.loads((job / "result").read_bytes()))
+                return
+            elif not self.root.exists():
+                write_frame(replies, {"ended": 1, "log": "the session's folder was removed"})
+                return
+            elif time.monotonic() > patience and not (job / "log").exists():
+                write_frame(replies, {"waiting": True})
+                patience += 1e9
+            else:
+                time.sleep(_POLL_S)
+
+    def forget(self, name: str, number: int) -> None:
+        """Remove a record of a job, which the host has."""
+        with contextlib.suppress(FileNotFoundError):
+            (self.root / "jobs" / name / "records" / str(number)).unlink()
+
+    def end(self) -> None:
+        """Have the keeper remove the session, and wait until it did."""
+        (self.root / "end").touch()
+        limit = time.monotonic() + 20
+        while self.root.exists() and time.monotonic() < limit:
+            time.sleep(_POLL_S)
+
+    def _find(self, name: str) -> Path | None:
+        return next((store / name for store in self._stores if (store / name).is_file()), None)
+
+    def _part(self, name: str) -> Path:
+        return self._new / f"{name}.part"
+
+
+def serve(requests: BinaryIO, replies: BinaryIO) -> None:
+    """Answer a host until it has gone."""
+    replies.write(GREETING)
+    hello, _ = read_frame(requests)
+    try:
+        session = Session(hello["session"], hello["lease_s"], stay=hello["stay"])
+    except OSError as exc:
+        write_frame(replies, {"failed": f"{exc.strerror or exc}: {exc.filename}"})
+        return
+    write_frame(replies, {"root": str(session.root), "fresh": session.fresh, **_about()})
+    with contextlib.suppress(EOFError, BrokenPipeError, ConnectionResetError):
+        _answer_all(session, requests, replies)
+
+
+def _answer_all(session: Session, requests: BinaryIO, replies: BinaryIO) -> None:
+    do = ""
+    while do != "end":
+        request, payload = read_frame(requests)
+        session.renew()
+        do = request["do"]
+        if do == "follow":
+            _follow(session, request, requests, replies)
+        elif do != "stay":
+            try:
+                answer = _answer(session, do, request, payload)
+            except (OSError, ValueError) as exc:
+                answer = {"failed": f"{type(exc).__name__}: {exc}"}
+            write_frame(replies, answer)
+
+
+def _answer(session: Session, do: str, request: dict[str, Any], payload: bytes) -> dict[str, Any]:
+    if do == "missing":
+        return {"missing": session.missing(request["names"])}
+    if do == "put":
+        return {"wrong": session.put(request["name"], request["size"], request["offset"], payload)}
+    if do == "lay":
+        session.lay(request["files"])
+    elif do == "unpack":
+        session.unpack(request["archive"], request["folder"])
+    elif do == "start":
+        session.start(request["job"], request["order"])
+    elif do == "end":
+        session.end()
+    return {}
+
+
+def _follow(session: Session, request: dict[str, Any], requests: BinaryIO, replies: BinaryIO) -> None:
+    """Stream records while a thread takes the host's word that it has them, until it says that it has all."""
+
+    def read() -> None:
+        with contextlib.suppress(EOFError):
+            while True:
+                said, _ = read_frame(requests)
+                session.renew()
+                if said["do"] == "taken":
+                    session.forget(request["job"], said["number"])
+                elif said["do"] == "followed":
+                    return
+
+    reader = threading.Thread(target=read, daemon=True)
+    reader.start()
+    session.follow(request["job"], request["number"], replies)
+    reader.join()
+
+
+def _about() -> dict[str, Any]:
+    return {
+        "python": list(sys.version_info[:3]),
+        "executable": sys.executable,
+        "machine": platform.machine(),
+        "system": platform.system(),
+        "free_bytes": shutil.disk_usage(_base()).free,
+    }
+
+
+def _base() -> Path:
+    """The folder of sessions: the first that can be made among the user's cache and what Android leaves."""
+    home = os.path.expanduser("~")
+    cache = os.environ.get("XDG_CACHE_HOME") or (os.path.join(home, ".cache") if home != "/" else "")
+    for folder in (cache, "/data/local/tmp", tempfile.gettempdir()):
+        base = Path(folder) / "edgedet" / "device"
+        try:
+            base.mkdir(parents=True, exist_ok=True, mode=0o700)
+        except OSError:
+            continue
+        if folder and os.access(base, os.W_OK):
+            return base
+    raise OSError(0, "no folder to write in", cache)
+
+
+def keep(root: Path, lease_s: float) -> None:
+    """Run a session's jobs, one at a time, until the session ends or its lease does; then remove it."""
+    with contextlib.suppress(OSError), (root / "keeper").open("w") as mine:
+        if not _lock(mine.fileno()):
+            return  # another keeper runs
+        device = os.open(str(root.parent), os.O_RDONLY)
+        keeper = _Keeper(root, device)
+        try:
+            while not (root / "end").exists() and not keeper.is_forgotten(lease_s):
+                keeper.look_after_jobs()
+                time.sleep(_KEEPER_POLL_S)
+        finally:
+            keeper.stop()
+            os.close(device)
+    shutil.rmtree(root, ignore_errors=True)
+    for folder in root.parents[:2]:  # which may hold other sessions, or what is kept
+        with contextlib.suppress(OSError):
+            folder.rmdir()
+
+
+class _Keeper:
+    """A session's jobs, and when a host was last heard of.
+
+    Args:
+        root: The session's folder.
+        device: Handle of the folder of sessions. Who has its lock has the device: two jobs at a time would
+            slow each other.
+    """
+
+    def __init__(self, root: Path, device: int) -> None:
+        self._root, self._device = root, device
+        self._renewed, self._since = 0, time.monotonic()
+        self._running: subprocess.Popen[bytes] | None = None
+        self._job = root
+
+    def is_forgotten(self, lease_s: float) -> bool:
+        """Whether the lease has run out, by a clock that nobody sets."""
+        renewed = (self._root / "lease").stat().st_mtime_ns
+        if renewed != self._renewed:
+            self._renewed, self._since = renewed, time.monotonic()
+        return time.monotonic() - self._since > lease_s
+
+    def look_after_jobs(self) -> None:
+        """Note the end of the job that runs; start the next when the device is free."""
+        if self._running is not None and self._running.poll() is not None:
+            _write(self._job / "result", json.dumps(_result(self._running, self._job)).encode())
+            self._running = None
+            fcntl.flock(self._device, fcntl.LOCK_UN)
+        waiting = _waiting(self._root) if self._running is None else None
+        if waiting is not None and _lock(self._device):
+            self._job, self._running = waiting, _start(self._root, waiting)
+
+    def stop(self) -> None:
+        """End the job that runs, with all its processes."""
+        if self._running is not None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self._running.pid, signal.SIGKILL)
+            self._running.wait()
+
+
+def _lock(handle: int) -> bool:
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
+
+
+def _waiting(root: Path) -> Path | None:
+    jobs = sorted(root.glob("jobs/*/order"))
+    return next((path.parent for path in jobs if not (path.parent / "result").exists()), None)
+
+
+def _start(root: Path, job: Path) -> subprocess.Popen[bytes]:
+    order = json.loads((job / "order").read_bytes())
+    with (job / "log").open("wb") as log:
+        return subprocess.Popen(
+            [sys.executable, *order["arguments"]],
+            cwd=str(root),
+            env={**os.environ, **order["environment"]},
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
+
+
+def _result(process: subprocess.Popen[bytes], job: Path) -> dict[str, Any]:
+    log = (job / "log").read_bytes()[-_LOG_TAIL:]
+    return {"ended": process.returncode, "log": log.decode(errors="replace")}
+
+
+def _write(path: Path, data: bytes) -> None:
+    temporary = path.with_name(path.name + ".new")
+    temporary.write_bytes(data)
+    os.replace(temporary, path)
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.is_file() else 0
+
+
+def _sha256(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        for block in iter(lambda: file.read(1 << 20), b""):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+if __name__ == "__main__":
+    if sys.argv[1:2] == ["keep"]:
+        keep(Path(sys.argv[2]), float(sys.argv[3]))
+    else:
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        serve(sys.stdin.buffer, sys.stdout.buffer)

@@ -1,0 +1,304 @@
+"""A device that jobs run on, through as many connections as it takes."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import secrets
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+from edgedet.devices.address import Address
+from edgedet.devices.connection import Connection, ConnectionLostError
+from edgedet.devices.payload import code_archive
+from edgedet.devices.records import Record, error_from
+from edgedet.errors import InternalError, MissingDeviceError
+from edgedet.files import sha256_of
+from edgedet.progress import Track, silent
+
+T = TypeVar("T")
+
+_OLDEST_PYTHON = (3, 11)
+_PIECE_BYTES = 256 * 1024
+# How long a device is left what was sent when its host does not come back.
+LEASE_S = 120.0
+# How long a host tries to come back.
+_RECONNECT_S = 90.0
+_CODE = "code"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Blob:
+    """A file to be sent, known by what it holds.
+
+    Attributes:
+        sha256: Of its bytes.
+        size: How many.
+        source: The bytes, or the file with them.
+    """
+
+    sha256: str
+    size: int
+    source: bytes | Path
+
+    @staticmethod
+    def of(source: bytes | Path) -> Blob:
+        """Hash it."""
+        if isinstance(source, bytes):
+            return Blob(hashlib.sha256(source).hexdigest(), len(source), source)
+        return Blob(sha256_of(source), source.stat().st_size, source)
+
+    def pieces(self, start: int) -> Iterator[tuple[int, bytes]]:
+        """Offsets and bytes from there on; at least one piece."""
+        if isinstance(self.source, bytes):
+            for offset in range(start, max(self.size, start + 1), _PIECE_BYTES):
+                yield offset, self.source[offset : offset + _PIECE_BYTES]
+            return
+        with self.source.open("rb") as file:
+            file.seek(start)
+            offset = start
+            while data := file.read(_PIECE_BYTES):
+                yield offset, data
+                offset += len(data)
+            if offset == start:
+                yield offset, b""
+
+
+class RemoteDevice:
+    """A device, connected when it is first needed; a context manager that leaves nothing there.
+
+    Args:
+        address: Where.
+        stay: Leave what was sent, so that the next run need not send it.
+        tell: Takes sentences for a person who waits.
+        reconnect_s: How long to try when a connection is lost.
+        lease_s: How long the device keeps the session for a host that does not come back.
+
+    Raises:
+        MissingDeviceError: The device cannot be reached, or has no Python that edgedet runs on.
+    """
+
+    def __init__(
+        self,
+        address: Address,
+        *,
+        stay: bool = False,
+        tell: Callable[[str], None] = lambda _: None,
+        reconnect_s: float = _RECONNECT_S,
+        lease_s: float = LEASE_S,
+    ) -> None:
+        self.address = address
+        self._tell, self._reconnect_s = tell, reconnect_s
+        self._hello = {"session": secrets.token_hex(8), "lease_s": lease_s, "stay": stay}
+        self._connection: Connection | None = None
+        self._known = self._interrupted = False
+        self._jobs = 0
+        self.about = self._try(lambda connection: connection.about)
+        self._known = True
+        self._check_python()
+
+    def send(self, files: Mapping[str, Blob], track: Track = silent) -> int:
+        """Give the device files under these names, relative to the session; returns how many bytes it took.
+
+        What the device has by content is not sent, and a file that was cut goes on where it was cut.
+
+        Raises:
+            MissingDeviceError: The device is gone.
+            EdgedetError: It has no room.
+        """
+        blobs = {blob.sha256: blob for blob in files.values()}
+        missing = self._try(lambda c: c.ask({"do": "missing", "names": list(blobs)}))["missing"]
+        sizes = {name: blobs[name].size - start for name, start in missing.items()}
+        pieces = sum(max(1, -(-size // _PIECE_BYTES)) for size in sizes.values())
+        wanted = (
+            (blobs[name], *piece) for name, start in missing.items() for piece in blobs[name].pieces(start)
+        )
+        for blob, offset, data in track(wanted, f"{self.address}: sending", pieces):
+            self._put(blob, offset, data)
+        names = {name: blob.sha256 for name, blob in files.items()}
+        self._try(lambda c: c.ask({"do": "lay", "files": names}))
+        return sum(sizes.values())
+
+    def run(self, kind: str, order: Mapping[str, Any]) -> Iterator[Record]:
+        """Run a job of edgedet and give its records as they come.
+
+        Args:
+            kind: A name in `edgedet.registry.JOBS`.
+            order: What the job reads, plain JSON.
+
+        Raises:
+            EdgedetError: What the job raised.
+            InternalError: It ended without a word.
+            MissingDeviceError: The device is gone.
+        """
+        return self.execute(["-m", "edgedet.devices.job"], {"kind": kind, "job": dict(order)})
+
+    def execute(self, arguments: Sequence[str], order: Mapping[str, Any]) -> Iterator[Record]:
+        """Run the device's Python, which finds edgedet, and give the records that it writes.
+
+        Args:
+            arguments: Of the interpreter; the job's folder, which has `order` and `records`, follows them.
+            order: What `order` holds beside them.
+
+        Raises:
+            As `run`.
+        """
+        self._send_code()
+        self._jobs += 1
+        name = f"{self._jobs:04d}"
+        root = self.about["root"]
+        request = {
+            **order,
+            "arguments": [*arguments, f"{root}/jobs/{name}"],
+            "environment": {
+                "PYTHONPATH": f"{root}/{_CODE}",
+                "PYTHONSAFEPATH": "1",
+                # Where vendors write what they keep between runs.
+                "XDG_CACHE_HOME": f"{root}/cache",
+            },
+        }
+        self._try(lambda c: c.ask({"do": "start", "job": name, "order": request}))
+        for data in self._follow(name):
+            record = Record.from_bytes(data)
+            if "error" in record.header:
+                raise error_from(record.header)
+            yield record
+
+    def interrupt(self) -> None:
+        """End a `run` that another thread waits for; what it waits for raises. Then `close`."""
+        self._interrupted = True
+        if self._connection is not None:
+            self._connection.kill()
+
+    def close(self) -> None:
+        """Remove the session there and disconnect."""
+        if not self._known:
+            return
+        self._known = False
+        if self._interrupted:
+            self._drop()
+        with contextlib.suppress(ConnectionLostError, MissingDeviceError):
+            self._connection = self._connection or Connection(self.address, self._hello)
+            self._connection.ask({"do": "end"})
+        self._drop()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _put(self, blob: Blob, offset: int, data: bytes) -> None:
+        request = {"do": "put", "name": blob.sha256, "size": blob.size, "offset": offset}
+        wrong = self._try(lambda c: c.ask(request, data))["wrong"]
+        if wrong:
+            raise InternalError(
+                f"{self.address} did not get a file whole",
+                got=wrong,
+                expected=f"sha256 {blob.sha256[:12]}…",
+                fix="run again; the file may have been changed meanwhile",
+            )
+
+    def _send_code(self) -> None:
+        archive = Blob.of(code_archive())
+        self.send({f"{_CODE}.zip": archive})
+        self._try(lambda c: c.ask({"do": "unpack", "archive": f"{_CODE}.zip", "folder": _CODE}))
+
+    def _follow(self, name: str) -> Iterator[bytes]:
+        number, lost_at = 0, None
+        while True:
+            try:
+                connection = self._open()
+                connection.send({"do": "follow", "job": name, "number": number})
+                while True:
+                    frame, payload = connection.receive()
+                    lost_at = None
+                    if "record" in frame:
+                        yield payload
+                        number += 1
+                        connection.send({"do": "taken", "number": number - 1})
+                    elif "ended" in frame:
+                        connection.send({"do": "followed"})
+                        self._check_end(frame)
+                        return
+                    else:
+                        self._tell(f"{self.address} is busy with another run; waiting for it")
+            except ConnectionLostError as exc:
+                lost_at = time.monotonic() if lost_at is None else lost_at
+                self._wait(exc, lost_at)
+
+    def _check_end(self, frame: Mapping[str, Any]) -> None:
+        if frame["ended"] == 0:
+            return
+        killed = " (killed: perhaps it had too little memory)" if frame["ended"] == -9 else ""
+        raise InternalError(
+            f"a job on {self.address} ended early",
+            got=f"exit status {frame['ended']}{killed}: {' '.join(frame['log'].split())[-500:]}",
+            expected="a result",
+            fix="run it once more; report it if it stays",
+        )
+
+    def _try(self, action: Callable[[Connection], T]) -> T:
+        """Do something that can be done twice, through a new connection where one is lost."""
+        lost_at: float | None = None
+        while True:
+            try:
+                return action(self._open())
+            except ConnectionLostError as exc:
+                lost_at = time.monotonic() if lost_at is None else lost_at
+                self._wait(exc, lost_at)
+
+    def _open(self) -> Connection:
+        if self._connection is None:
+            self._connection = Connection(self.address, self._hello)
+            if self._known and self._connection.about["fresh"]:
+                raise MissingDeviceError(
+                    f"{self.address} has forgotten this run",
+                    got="a session that is new to it",
+                    expected=f"the one that was cut less than {self._hello['lease_s']:g} seconds ago",
+                    fix="run again; it may have been restarted",
+                )
+        return self._connection
+
+    def _wait(self, lost: ConnectionLostError, lost_at: float) -> None:
+        """Before the next try; raises where it would be the first that ever worked, or one too many."""
+        self._drop()
+        given_up = self._interrupted or not self._known
+        if given_up or time.monotonic() - lost_at > self._reconnect_s:
+            raise MissingDeviceError(
+                f"cannot connect to {self.address}",
+                got=str(lost) or "no answer",
+                expected="a device that answers",
+                fix=f"check that it is on and reachable: {_by_hand(self.address)}",
+            ) from lost
+        self._tell(f"lost the connection to {self.address}; connecting again")
+        time.sleep(min(5.0, 0.5 + 0.5 * (time.monotonic() - lost_at)))
+
+    def _drop(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    def _check_python(self) -> None:
+        found = tuple(self.about["python"][:2])
+        if found < _OLDEST_PYTHON:
+            self.close()
+            raise MissingDeviceError(
+                f"{self.address} has too old a Python",
+                got=".".join(map(str, found)),
+                expected="3.11 or later",
+                fix=f"install one there and name it: {self.address}?python=PATH",
+            )
+
+
+def _by_hand(address: Address) -> str:
+    if address.transport == "adb":
+        return f"adb -s {address.target} shell true"
+    port = "" if address.port is None else f"-p {address.port} "
+    return f"ssh {port}{address.target} true"

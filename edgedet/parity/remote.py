@@ -1,0 +1,234 @@
+"""Artifacts on another machine, as sources of views for parity."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import cv2
+
+from edgedet.bundle import MANIFEST, Artifact, Bundle
+from edgedet.data.dataset import LabelledImage
+from edgedet.devices import RemoteDevice
+from edgedet.devices.device import Blob
+from edgedet.devices.records import Record, error_from
+from edgedet.environment import Environment
+from edgedet.errors import MissingError
+from edgedet.intermediate import Intermediate, Intermediates
+from edgedet.parity.compare import ERROR_LIMIT, max_abs_difference
+from edgedet.parity.frame import Frame
+from edgedet.parity.lane import Layers
+from edgedet.parity.on_device import tensor_sha256
+from edgedet.parity.opened import foreign_fields
+from edgedet.parity.view import View
+from edgedet.preprocess import preprocess
+from edgedet.progress import Track
+from edgedet.selection import Skipped
+from edgedet.spec import DetectorSpec
+
+_BUNDLE = "bundle"
+# Records that are read before they are looked at.
+_READ_AHEAD = 8
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SentImage:
+    """An image for devices.
+
+    Attributes:
+        blob: Its file; of an image that has none, a PNG of its pixels.
+        tensor_sha256: Of its input tensor as it is made here.
+    """
+
+    blob: Blob
+    tensor_sha256: str
+
+    @staticmethod
+    def of(image: LabelledImage, spec: DetectorSpec) -> SentImage:
+        """The image as it is in the data set."""
+        tensor, _ = preprocess(image.image_bgr, spec.input)
+        if image.path.is_file():
+            return SentImage(Blob.of(image.path), tensor_sha256(tensor))
+        png = cv2.imencode(".png", image.image_bgr)[1].tobytes()
+        return SentImage(Blob.of(png), tensor_sha256(tensor))
+
+    @property
+    def name(self) -> str:
+        """Its path on a device."""
+        return f"images/{self.blob.sha256}"
+
+    def order(self) -> dict[str, str]:
+        """As `on_device` reads it."""
+        return {"path": self.name, "tensor_sha256": self.tensor_sha256}
+
+
+def bundle_files(bundle: Bundle, artifacts: Sequence[Artifact]) -> dict[str, Blob]:
+    """What a device needs of a bundle to run some of its artifacts, each file found whole here."""
+    files = {f"{_BUNDLE}/{MANIFEST}": Blob.of(bundle.root / MANIFEST)}
+    for artifact in artifacts:
+        bundle.path_of(artifact)
+        for entry in artifact.files:
+            files[f"{_BUNDLE}/{entry.path}"] = Blob(entry.sha256, entry.bytes, bundle.root / entry.path)
+    return files
+
+
+class DeviceRun:
+    """A device that looks at images while the host does, at most some images ahead.
+
+    Args:
+        device: Connected.
+        bundle: Here.
+        artifacts: What to run.
+        images: In the order in which `next_image` is called for them.
+        asked: Whether the runtimes were asked for by name, so that a missing one is an error.
+        track: Shows how far the device is.
+
+    Attributes:
+        sources: The artifacts that could be opened.
+        skipped: The others.
+        environment: The device's.
+
+    Raises:
+        MissingError: A runtime that was asked for is not there.
+        EdgedetError: The device failed.
+    """
+
+    def __init__(
+        self,
+        device: RemoteDevice,
+        bundle: Bundle,
+        artifacts: Sequence[Artifact],
+        images: Sequence[SentImage],
+        track: Track,
+        *,
+        asked: bool,
+    ) -> None:
+        self.device, self._images = device, images
+        self._records: queue.Queue[Record | BaseException] = queue.Queue(_READ_AHEAD)
+        self._stopped = False
+        self.current = Record({})
+        files = {image.name: image.blob for image in images}
+        device.send({**bundle_files(bundle, artifacts), **files}, track)
+        order = {
+            "bundle": _BUNDLE,
+            "artifacts": [(artifact.runtime, artifact.precision) for artifact in artifacts],
+            "images": [image.order() for image in images],
+        }
+        shown = track(device.run("views", order), str(device.address), len(images) + 1)
+        self._thread = threading.Thread(target=self._read, args=(shown,), daemon=True)
+        self._thread.start()
+        self.sources: list[RemoteArtifact] = []
+        self.skipped: list[Skipped] = []
+        try:
+            self.environment = self._meet(bundle, artifacts, asked=asked)
+        except BaseException:
+            self.close()
+            raise
+
+    def next_image(self) -> None:
+        """Wait until the device has seen the next image."""
+        self.current = self._take()
+
+    def wait(self) -> None:
+        """Wait until the job has ended, so that the device can be asked for something else."""
+        self._thread.join()
+
+    def layers(self, source: RemoteArtifact, frame: Frame) -> Layers:
+        """What an artifact's layers make of an image, seen once more; only when all images were seen."""
+        artifact = source.artifact
+        order = {
+            "bundle": _BUNDLE,
+            "artifact": (artifact.runtime, artifact.precision),
+            "images": [self._images[frame.number].order()],
+        }
+        (record,) = self.device.run("intermediates", order)
+        arrays = record.arrays
+        tensors = tuple(
+            Intermediate(arrays[f"integers/{number}"], scale, zero_point)
+            for number, (scale, zero_point) in enumerate(record.header["grids"])
+        )
+        beside = {n.removeprefix("beside/"): a for n, a in arrays.items() if n.startswith("beside/")}
+        outputs = {n.removeprefix("outputs/"): a for n, a in arrays.items() if n.startswith("outputs/")}
+        return {source.spec.input.name: arrays["tensor"]}, Intermediates(tensors, beside), outputs
+
+    def close(self) -> None:
+        """Stop reading, and leave nothing on the device."""
+        self._stopped = True
+        if self._thread.is_alive():
+            self.device.interrupt()
+        while self._thread.is_alive():
+            while not self._records.empty():  # it may wait for room
+                self._records.get()
+            self._thread.join(0.05)
+        self.device.close()
+
+    def _meet(self, bundle: Bundle, artifacts: Sequence[Artifact], *, asked: bool) -> Environment:
+        """Sort artifacts by whether the device could open them."""
+        first = self._take().header
+        for number, (artifact, about) in enumerate(zip(artifacts, first["opened"], strict=True)):
+            if "error" not in about:
+                spec = DetectorSpec.from_json(about["spec"], source=str(self.device.address))
+                self.sources.append(RemoteArtifact(self, number, artifact, spec, bundle.spec_of(artifact)))
+                continue
+            error = error_from(about)
+            if asked or not isinstance(error, MissingError):
+                raise error
+            reason = f"{self.device.address}: {error}"
+            self.skipped.append(
+                Skipped(runtime=artifact.runtime, precision=artifact.precision, reason=reason)
+            )
+        if not self.sources:
+            raise error_from(first["opened"][0])
+        return Environment.model_validate(first["environment"])
+
+    def _read(self, records: Iterator[Record]) -> None:
+        try:
+            for record in records:
+                self._records.put(record)
+                if self._stopped:
+                    return
+        except BaseException as exc:  # raised again where it is waited for
+            self._records.put(exc)
+
+    def _take(self) -> Record:
+        found = self._records.get()
+        if isinstance(found, BaseException):
+            raise found
+        return found
+
+
+class RemoteArtifact:
+    """One artifact on a device: a `ViewSource` for the image that its run saw last."""
+
+    def __init__(
+        self, run: DeviceRun, number: int, artifact: Artifact, spec: DetectorSpec, expected: DetectorSpec
+    ) -> None:
+        self._run, self._number = run, str(number)
+        self.artifact, self.spec = artifact, spec
+        self.device = str(run.device.address)
+        self.input_max_abs = 0.0
+        self.foreign_fields = foreign_fields(artifact, spec, expected)
+
+    def view(self, frame: Frame) -> View:
+        """What the device made of it."""
+        record = self._run.current
+        if self._number in record.header["errors"]:
+            raise error_from(record.header["errors"][self._number])
+        found = record.header.get("tensors", {}).get(self._number)
+        if found is not None:
+            self._compare_tensor(frame, found, record)
+        return View.from_arrays(record.arrays, f"{self._number}/")
+
+    def layers(self, frame: Frame) -> Layers:
+        """What its layers make of it."""
+        return self._run.layers(self, frame)
+
+    def _compare_tensor(self, frame: Frame, sha256: str, record: Record) -> None:
+        tensor = record.arrays.get(f"tensor/{sha256}")
+        if tensor is None:  # the device sends those of the first images only
+            difference = self.input_max_abs or ERROR_LIMIT
+        else:
+            difference = max_abs_difference(frame.tensor, tensor)
+        self.input_max_abs = max(self.input_max_abs, difference)

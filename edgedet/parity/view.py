@@ -1,0 +1,66 @@
+"""What one runtime makes of one image, from raw outputs to detections."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from numpy.typing import NDArray
+
+from edgedet.boxes import Floats
+from edgedet.decode import Candidates, find_candidates, suppress
+from edgedet.detections import Detections
+from edgedet.evaluate import EVALUATION_SCORE_THRESHOLD, MAX_DETECTIONS
+from edgedet.pipeline import RuntimeLike
+from edgedet.preprocess import Geometry
+from edgedet.spec import DetectorSpec
+
+_CANDIDATES = ("boxes_xyxy", "scores", "class_ids", "rows")
+_DETECTIONS = ("boxes_xyxy", "scores", "class_ids")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class View:
+    """What one runtime made of one image; candidates and detections reach far down and are cut later.
+
+    Attributes:
+        outputs: Raw outputs by name.
+        candidates: Boxes before suppression.
+        detections: Those after it.
+    """
+
+    outputs: Mapping[str, Floats]
+    candidates: Candidates
+    detections: Detections
+
+    @staticmethod
+    def of(runtime: RuntimeLike, tensor: Floats, spec: DetectorSpec, geometry: Geometry) -> View:
+        """Run and decode as `spec` says, down to a score below its threshold."""
+        outputs = runtime.run({spec.input.name: tensor})
+        floor = min(EVALUATION_SCORE_THRESHOLD, spec.score_threshold)
+        candidates = find_candidates(outputs, spec, geometry, floor)
+        limit = max(spec.max_detections, MAX_DETECTIONS)
+        return View(outputs, candidates, suppress(candidates, spec, limit=limit))
+
+    def to_arrays(self, prefix: str) -> dict[str, NDArray[Any]]:
+        """As arrays whose names begin with `prefix`."""
+        return {
+            **{f"{prefix}outputs/{name}": array for name, array in self.outputs.items()},
+            **{f"{prefix}candidates/{name}": getattr(self.candidates, name) for name in _CANDIDATES},
+            **{f"{prefix}detections/{name}": getattr(self.detections, name) for name in _DETECTIONS},
+        }
+
+    @staticmethod
+    def from_arrays(arrays: Mapping[str, NDArray[Any]], prefix: str) -> View:
+        """What `to_arrays` was called on.
+
+        Raises:
+            KeyError: An array is missing.
+        """
+        outputs = f"{prefix}outputs/"
+        return View(
+            {name.removeprefix(outputs): a for name, a in arrays.items() if name.startswith(outputs)},
+            Candidates(*(arrays[f"{prefix}candidates/{name}"] for name in _CANDIDATES)),
+            Detections(*(arrays[f"{prefix}detections/{name}"] for name in _DETECTIONS)),
+        )

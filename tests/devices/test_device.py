@@ -1,0 +1,213 @@
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from stand_in import StandIn
+
+from edgedet.devices import RemoteDevice, parse_address
+from edgedet.devices.device import Blob
+from edgedet.errors import InternalError, MissingDeviceError, UsageError
+
+COUNT = """
+import sys, time
+from pathlib import Path
+import numpy as np
+from edgedet.devices.records import Record, RecordWriter
+writer = RecordWriter(Path(sys.argv[1]) / "records")
+for number in range(12):
+    writer.write(Record({"number": number}, {"square": np.full(3, number**2)}))
+    time.sleep(0.05)
+"""
+FAIL = """
+import sys
+from pathlib import Path
+from edgedet.devices.records import Record, RecordWriter, error_header
+from edgedet.errors import UsageError
+error = UsageError("no such thing", got="a", expected="b", fix="c")
+RecordWriter(Path(sys.argv[1]) / "records").write(Record(error_header(error)))
+"""
+
+
+@pytest.fixture
+def said() -> list[str]:
+    return []
+
+
+@pytest.fixture
+def device(stand_in: StandIn, said: list[str]) -> Iterator[RemoteDevice]:
+    with RemoteDevice(stand_in.address, tell=said.append, reconnect_s=20) as device:
+        yield device
+
+
+def wait_until(condition, limit_s: float = 20.0) -> None:
+    end = time.monotonic() + limit_s
+    while not condition():
+        assert time.monotonic() < end, "it did not come about"
+        time.sleep(0.02)
+
+
+def test_records_come_in_their_order_and_nothing_is_left(stand_in: StandIn) -> None:
+    with RemoteDevice(stand_in.address) as device:
+        records = list(device.execute(["-c", COUNT], {}))
+        (session,) = stand_in.sessions
+        assert (session / "code" / "edgedet").is_dir()
+        assert list((session / "jobs" / "0001" / "records").iterdir()) == []
+    assert [record.header["number"] for record in records] == list(range(12))
+    assert np.array_equal(records[5].arrays["square"], [25, 25, 25])
+    assert list(stand_in.cache.rglob("*")) == []
+
+
+def test_a_connection_that_is_cut_is_opened_again_and_read_on(
+    device: RemoteDevice, said: list[str], stand_in: StandIn
+) -> None:
+    found = []
+    for record in device.execute(["-c", COUNT.replace("0.05", "0.2")], {}):
+        found.append(record.header["number"])
+        if len(found) in (3, 7):
+            os.kill(device._connection._process.pid, signal.SIGKILL)
+    assert found == list(range(12))
+    assert said == ["lost the connection to ssh://pi@camera; connecting again"] * 2
+    (session,) = stand_in.sessions
+    assert list((session / "jobs" / "0001" / "records").iterdir()) == []
+
+
+def test_a_file_that_was_cut_goes_on_where_it_was_cut(device: RemoteDevice, stand_in: StandIn) -> None:
+    data = np.random.default_rng(0).bytes(3 * 2**20)
+    blob = Blob.of(data)
+    pieces = []
+
+    def cut_in_the_middle(items, description, total):
+        for number, item in enumerate(items):
+            pieces.append(item[1])
+            if number == 5:
+                os.kill(device._connection._process.pid, signal.SIGKILL)
+            yield item
+
+    device.send({"some/file": blob}, cut_in_the_middle)
+    assert pieces == [256 * 1024 * number for number in range(12)]
+    assert (stand_in.sessions[0] / "some" / "file").read_bytes() == data
+    assert device.send({"another/name": blob}) == 0
+
+
+def test_what_stays_on_a_device_is_not_sent_again(stand_in: StandIn) -> None:
+    blob = Blob.of(b"a model")
+    with RemoteDevice(stand_in.address, stay=True) as device:
+        assert device.send({"model": blob}) == 7
+    assert stand_in.sessions == []
+    with RemoteDevice(stand_in.address) as device:
+        assert device.send({"model": blob}) == 0
+        assert (stand_in.sessions[0] / "model").read_bytes() == b"a model"
+
+
+def test_bytes_that_are_not_what_they_were_hashed_as_are_refused(device: RemoteDevice) -> None:
+    blob = Blob(Blob.of(b"one").sha256, 3, b"two")
+    with pytest.raises(InternalError, match="did not get a file whole; got sha256 "):
+        device.send({"file": blob})
+
+
+def test_no_file_leaves_the_folder_of_the_session(device: RemoteDevice, stand_in: StandIn) -> None:
+    with pytest.raises(Exception, match=r"ValueError: .* is not in the subpath"):
+        device.send({"../../outside": Blob.of(b"x")})
+    assert not list(stand_in.cache.rglob("outside"))
+
+
+def test_an_error_of_a_job_is_the_same_error_here(device: RemoteDevice) -> None:
+    with pytest.raises(UsageError, match=r"no such thing; got a; expected b\. Fix: c"):
+        list(device.execute(["-c", FAIL], {}))
+
+
+def test_a_job_that_ends_without_a_word_is_shown_with_its_last_ones(device: RemoteDevice) -> None:
+    with pytest.raises(InternalError, match=r"exit status 7: .*out of paper"):
+        list(device.execute(["-c", "import sys; print('out of paper'); sys.exit(7)"], {}))
+    with pytest.raises(InternalError, match="killed: perhaps it had too little memory"):
+        list(device.execute(["-c", "import os; os.kill(os.getpid(), 9)"], {}))
+
+
+def test_a_second_run_waits_until_the_device_is_free(stand_in: StandIn, said: list[str]) -> None:
+    slow = COUNT.replace("0.05", "0.3")
+    with RemoteDevice(stand_in.address) as first, RemoteDevice(stand_in.address, tell=said.append) as second:
+        records = first.execute(["-c", slow], {})
+        next(records)
+        order = [next(second.execute(["-c", COUNT], {})).header["number"]]
+        assert order == [0]
+        assert said == ["ssh://pi@camera is busy with another run; waiting for it"]
+        assert len(list(records)) == 11
+
+
+def test_a_host_that_does_not_come_back_leaves_nothing_when_the_lease_is_over(stand_in: StandIn) -> None:
+    device = RemoteDevice(stand_in.address, lease_s=3)
+    records = device.execute(["-c", COUNT.replace("range(12)", "range(10**6)")], {})
+    next(records)
+    device.interrupt()  # as if the host had lost its power
+    assert len(stand_in.sessions) == 1
+    wait_until(lambda: not list(stand_in.cache.rglob("*")))
+    running = subprocess.run(["pgrep", "-f", "range\\(10\\*\\*6\\)"], capture_output=True, check=False)
+    assert running.stdout == b""
+
+
+def test_a_session_that_the_device_has_forgotten_is_not_taken_for_an_empty_one(stand_in: StandIn) -> None:
+    device = RemoteDevice(stand_in.address, lease_s=3)
+    records = device.execute(["-c", COUNT.replace("0.05", "1")], {})
+    next(records)
+    os.kill(device._connection._process.pid, signal.SIGSTOP)
+    wait_until(lambda: not stand_in.sessions)
+    os.kill(device._connection._process.pid, signal.SIGKILL)
+    with pytest.raises(MissingDeviceError, match="has forgotten this run"):
+        list(records)
+    device.close()
+
+
+def test_a_shell_without_that_python_is_named(stand_in: StandIn) -> None:
+    with pytest.raises(MissingDeviceError, match=r"has no Python at /nowhere/python.*\?python=PATH"):
+        RemoteDevice(parse_address("ssh://pi@camera?python=/nowhere/python"))
+
+
+@pytest.mark.parametrize(
+    ("words", "fix"),
+    [
+        ("Host key verification failed.", "compare the key"),
+        ("pi@camera: Permission denied (publickey).", "ssh-copy-id"),
+        ("ssh: connect to host camera port 22: Connection refused", "ssh camera true|ssh pi@camera true"),
+    ],
+)
+def test_what_ssh_says_is_said_with_what_helps(stand_in: StandIn, words: str, fix: str) -> None:
+    script = Path(os.environ["PATH"].partition(":")[0]) / "ssh"
+    script.write_text(f"#!/bin/sh\necho '{words}' >&2\nexit 255\n")
+    with pytest.raises(MissingDeviceError, match=fix) as caught:
+        RemoteDevice(stand_in.address)
+    assert words in str(caught.value)
+
+
+def test_a_machine_without_ssh_is_told_what_to_install(
+    stand_in: StandIn, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path / "empty"))
+    with pytest.raises(MissingDeviceError, match="openssh-client"):
+        RemoteDevice(stand_in.address)
+
+
+def test_an_old_python_on_the_device_is_named(stand_in: StandIn, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("edgedet.devices.device._OLDEST_PYTHON", (9, 9))
+    with pytest.raises(MissingDeviceError, match="too old a Python; got 3"):
+        RemoteDevice(stand_in.address)
+    assert stand_in.sessions == []
+
+
+def test_the_agent_needs_nothing_but_an_old_python() -> None:
+    import ast
+
+    from edgedet.devices.connection import agent_source
+
+    tree = ast.parse(agent_source(), feature_version=(3, 8))
+    imported = {
+        a.name.partition(".")[0] for n in ast.walk(tree) if isinstance(n, ast.Import) for a in n.names
+    }
+    assert imported <= set(sys.stdlib_module_names)
