@@ -10,6 +10,7 @@ mount --bind "$root" "$root"
 mount -o remount,bind,ro "$root"
 mount -t proc proc "$root/proc"
 mount -t tmpfs -o mode=755 tmpfs "$root/dev"
+mount -t tmpfs -o mode=755 tmpfs "$root/sys"
 for device in full null random urandom zero; do
   : >"$root/dev/$device"
   mount --bind "/dev/$device" "$root/dev/$device"
@@ -24,6 +25,18 @@ chmod 1777 "$folder/tmp"
 mount --bind "$folder/home" "$root/root"
 mount --bind "$folder/run" "$root/run"
 mount --bind "$folder/tmp" "$root/tmp"
+
+# qemu shows programs this machine's processor where they read files about it. The runtimes choose their kernels by these:
+# without them XNNPACK stays off in LiteRT. What stands here is what Linux says of a Cortex-A76.
+cpus="$(nproc)"
+mkdir -p "$root/sys/devices/system/cpu"
+echo "0-$((cpus - 1))" | tee "$root/sys/devices/system/cpu/possible" >"$root/sys/devices/system/cpu/present"
+features="fp asimd aes pmull sha1 sha2 crc32 atomics fphp asimdhp cpuid asimdrdm lrcpc dcpop asimddp"
+for cpu in $(seq 0 $((cpus - 1))); do
+  printf 'processor\t: %d\nBogoMIPS\t: 100.00\nFeatures\t: %s\nCPU implementer\t: 0x41\n' "$cpu" "$features"
+  printf 'CPU architecture: 8\nCPU variant\t: 0x4\nCPU part\t: 0xd0b\nCPU revision\t: 1\n\n'
+done >"$folder/cpuinfo"
+mount --bind "$folder/cpuinfo" "$root/proc/cpuinfo"
 
 # Where programs for arm64 do not run yet, the kernel is told of qemu. F opens it now, so that it is found in any root; P keeps
 # argv[0]. Since Linux 6.7 the entry goes with the last mount of binfmt_misc, so every sshd holds one; before, it stays.

@@ -1,4 +1,4 @@
-"""The emulated device is what other tests take it for: an ARM machine with the runtimes and no torch, behind ssh."""
+"""The emulated device is what other tests take it for: ARM, with runtimes and without torch, behind ssh."""
 
 from __future__ import annotations
 
@@ -43,6 +43,13 @@ print(json.dumps([platform.machine(), numpy.__version__, onnxruntime.__version__
     pins = dict(line.split("==") for line in (ROOT / "constraints.txt").read_text().splitlines()[1:])
     assert versions == [pins["numpy"], pins["onnxruntime"]]
     assert torch is False
+
+
+def test_the_runtimes_there_recognise_the_processor(arm64_host: Arm64Host) -> None:
+    """Where they do not, they say so on standard error, and LiteRT leaves XNNPACK's kernels out."""
+    assert "0xd0b" in arm64_host.run("cat /proc/cpuinfo")
+    program = b"import onnxruntime, ai_edge_litert.interpreter"
+    assert arm64_host.run(f"{arm64_host.python} - 2>&1", stdin=program) == ""
 
 
 def test_a_root_that_is_there_is_not_built_again(arm64_host: Arm64Host) -> None:
