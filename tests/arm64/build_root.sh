@@ -12,7 +12,7 @@ python="${PYTHON:-python3}"
 folder="${1:?usage: build_root.sh FOLDER}"
 packages=(base-files bash coreutils dash findutils grep gzip libc-bin libstdc++6 openssh-server procps python3
   sed tar usr-is-merged "qemu-user-static:$(dpkg --print-architecture 2>/dev/null || true)")
-wheels=(ai-edge-litert flatbuffers numpy onnxruntime opencv-python-headless pydantic rich typer)
+wheels=(ai-edge-litert flatbuffers numpy onnxruntime opencv-python-headless openvino pydantic rich typer)
 
 cannot() {
   echo "no arm64 root: $*" >&2
@@ -67,11 +67,11 @@ site="$root/usr/local/lib/python$version/dist-packages"
 mkdir -p "$site"
 if "$python" -m uv --version >/dev/null 2>&1; then
   "$python" -m uv pip install --quiet --target "$site" -c "$constraints" --only-binary :all: \
-    --python-version "$version" --python-platform aarch64-manylinux_2_28 "${wheels[@]}"
+    --python-version "$version" --python-platform aarch64-manylinux_2_36 "${wheels[@]}"
 else
   "$python" -m pip install --quiet --target "$site" -c "$constraints" --only-binary :all: --no-compile \
-    --python-version "$version" --platform manylinux_2_28_aarch64 --platform manylinux_2_27_aarch64 \
-    --platform manylinux2014_aarch64 "${wheels[@]}"
+    --python-version "$version" --platform manylinux_2_35_aarch64 --platform manylinux_2_28_aarch64 \
+    --platform manylinux_2_27_aarch64 --platform manylinux2014_aarch64 "${wheels[@]}"
 fi
 # Compiling is slow under emulation; a Python of the same version writes the same files here.
 if "$python" -c "import sys; sys.exit('%d.%d' % sys.version_info[:2] != '$version')"; then

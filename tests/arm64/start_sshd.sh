@@ -27,12 +27,19 @@ mount --bind "$folder/run" "$root/run"
 mount --bind "$folder/tmp" "$root/tmp"
 
 # qemu shows programs this machine's processor where they read files about it. The runtimes choose their kernels by these:
-# without them XNNPACK stays off in LiteRT. What stands here is what Linux says of a Cortex-A76.
-cpus="$(nproc)"
-mkdir -p "$root/sys/devices/system/cpu"
-echo "0-$((cpus - 1))" | tee "$root/sys/devices/system/cpu/possible" >"$root/sys/devices/system/cpu/present"
+# without them XNNPACK stays off in LiteRT, and OpenVINO crashes. What stands here is what Linux says of a Cortex-A76.
+last="$(($(nproc) - 1))"
+system="$root/sys/devices/system/cpu"
+mkdir -p "$system"
+echo "0-$last" | tee "$system/online" "$system/possible" >"$system/present"
 features="fp asimd aes pmull sha1 sha2 crc32 atomics fphp asimdhp cpuid asimdrdm lrcpc dcpop asimddp"
-for cpu in $(seq 0 $((cpus - 1))); do
+for cpu in $(seq 0 "$last"); do
+  mkdir -p "$system/cpu$cpu/regs/identification" "$system/cpu$cpu/topology"
+  echo 0x00000000414fd0b1 >"$system/cpu$cpu/regs/identification/midr_el1"
+  echo "$cpu" >"$system/cpu$cpu/topology/core_id"
+  echo 0 >"$system/cpu$cpu/topology/physical_package_id"
+  printf '%x\n' $((1 << cpu)) | tee "$system/cpu$cpu/topology/core_cpus" >"$system/cpu$cpu/topology/thread_siblings"
+  printf '%x\n' $(((2 << last) - 1)) | tee "$system/cpu$cpu/topology/package_cpus" >"$system/cpu$cpu/topology/core_siblings"
   printf 'processor\t: %d\nBogoMIPS\t: 100.00\nFeatures\t: %s\nCPU implementer\t: 0x41\n' "$cpu" "$features"
   printf 'CPU architecture: 8\nCPU variant\t: 0x4\nCPU part\t: 0xd0b\nCPU revision\t: 1\n\n'
 done >"$folder/cpuinfo"

@@ -34,21 +34,23 @@ def test_python_there_says_arm_and_imports_the_runtimes_but_has_no_torch(arm64_h
     assert arm64_host.run("uname -m").strip() == "aarch64"
     program = """
 import importlib.util, json, platform
-import cv2, numpy, onnxruntime, pydantic, ai_edge_litert.interpreter
+import cv2, numpy, onnxruntime, openvino, pydantic, ai_edge_litert.interpreter
 torch = importlib.util.find_spec("torch") is not None
-print(json.dumps([platform.machine(), numpy.__version__, onnxruntime.__version__, torch]))
+versions = [module.__version__ for module in (numpy, onnxruntime, openvino)]
+print(json.dumps([platform.machine(), *versions, torch]))
 """
     machine, *versions, torch = json.loads(arm64_host.run(f"{arm64_host.python} -", stdin=program.encode()))
     assert machine == "aarch64"
     pins = dict(line.split("==") for line in (ROOT / "constraints.txt").read_text().splitlines()[1:])
-    assert versions == [pins["numpy"], pins["onnxruntime"]]
+    assert versions[:2] == [pins["numpy"], pins["onnxruntime"]]
+    assert versions[2].startswith(pins["openvino"])
     assert torch is False
 
 
 def test_the_runtimes_there_recognise_the_processor(arm64_host: Arm64Host) -> None:
     """Where they do not, they say so on standard error, and LiteRT leaves XNNPACK's kernels out."""
     assert "0xd0b" in arm64_host.run("cat /proc/cpuinfo")
-    program = b"import onnxruntime, ai_edge_litert.interpreter"
+    program = b"import onnxruntime, openvino, ai_edge_litert.interpreter; openvino.Core().available_devices"
     assert arm64_host.run(f"{arm64_host.python} - 2>&1", stdin=program) == ""
 
 
@@ -132,7 +134,7 @@ def detections(records: list[dict[str, Any]]) -> Detections:
 
 
 @pytest.mark.parametrize("precision", ["fp32", "int8"])
-@pytest.mark.parametrize("runtime", ["ort", "tflite"])
+@pytest.mark.parametrize("runtime", ["openvino", "ort", "tflite"])
 def test_an_artifact_detects_there_what_it_detects_here(
     arm64_host: Arm64Host, installed: str, full_bundle: Bundle, runtime: str, precision: Precision
 ) -> None:
