@@ -19,7 +19,12 @@ from edgedet.spec import InputSpec
 
 Image = NDArray[np.uint8]
 
-_INTERPOLATION = {"nearest": cv2.INTER_NEAREST, "linear": cv2.INTER_LINEAR, "area": cv2.INTER_AREA}
+_INTERPOLATION = {
+    "nearest": cv2.INTER_NEAREST,
+    "linear": cv2.INTER_LINEAR,
+    "linear_exact": cv2.INTER_LINEAR_EXACT,
+    "area": cv2.INTER_AREA,
+}
 
 
 @dataclass(frozen=True, slots=True)

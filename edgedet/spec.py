@@ -73,7 +73,11 @@ class TensorSpec(Value):
 
 
 class InputSpec(Value):
-    """The input tensor and how an image becomes it: resize, colour order, `(pixel - mean) / std`, layout."""
+    """The input tensor and how an image becomes it: resize, colour order, `(pixel - mean) / std`, layout.
+
+    OpenCV computes "linear" with other instructions on other processors, and rounds differently there;
+    "linear_exact" gives the same pixels everywhere.
+    """
 
     name: str = "images"
     size_hw: tuple[Annotated[int, Field(gt=0, le=8192)], Annotated[int, Field(gt=0, le=8192)]]
@@ -85,7 +89,7 @@ class InputSpec(Value):
         Annotated[float, Field(gt=0)], Annotated[float, Field(gt=0)], Annotated[float, Field(gt=0)]
     ] = (58.395, 57.12, 57.375)
     resize: Literal["stretch", "letterbox"] = "stretch"
-    interpolation: Literal["nearest", "linear", "area"] = "linear"
+    interpolation: Literal["nearest", "linear", "linear_exact", "area"] = "linear_exact"
     pad_value: Annotated[int, Field(ge=0, le=255)] = 114
 
     @property

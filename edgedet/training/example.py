@@ -71,7 +71,7 @@ _INPUT = {
     "mean": "In pixel units of 0..255, in the order of the colours.",
     "std": "",
     "resize": '"stretch", or "letterbox", which keeps the aspect ratio and pads with pad_value.',
-    "interpolation": '"nearest", "linear" or "area".',
+    "interpolation": '"nearest", "linear_exact", "area", or "linear", which rounds by processor.',
     "pad_value": "",
 }
 _BACKBONE = {

@@ -67,14 +67,21 @@ def test_an_image_of_the_tensors_size_is_only_normalised(height: int, width: int
     np.testing.assert_allclose(tensor[0], expected.transpose(2, 0, 1), atol=1e-6, rtol=1e-6)
 
 
+METHODS = {
+    "nearest": cv2.INTER_NEAREST,
+    "linear": cv2.INTER_LINEAR,
+    "linear_exact": cv2.INTER_LINEAR_EXACT,
+    "area": cv2.INTER_AREA,
+}
+
+
 @settings(max_examples=40)
-@given(resizes, st.integers(1, 90), st.integers(1, 90), st.sampled_from(["nearest", "linear", "area"]))
+@given(resizes, st.integers(1, 90), st.integers(1, 90), st.sampled_from(sorted(METHODS)))
 def test_the_tensor_is_the_resized_padded_normalised_image(resize, height, width, interpolation) -> None:
     spec = InputSpec(size_hw=(48, 64), resize=resize, interpolation=interpolation, pad_value=7)
     image = image_of(height, width)
     tensor, geometry = preprocess(image, spec)
-    methods = {"nearest": cv2.INTER_NEAREST, "linear": cv2.INTER_LINEAR, "area": cv2.INTER_AREA}
-    content = cv2.resize(image, geometry.content_hw[::-1], interpolation=methods[interpolation])
+    content = cv2.resize(image, geometry.content_hw[::-1], interpolation=METHODS[interpolation])
     canvas = np.full((48, 64, 3), 7, np.float64)
     top, left = geometry.offset_yx
     canvas[top : top + content.shape[0], left : left + content.shape[1]] = content
