@@ -311,7 +311,7 @@ def keep(root: Path, lease_s: float) -> None:
             keeper.stop()
             os.close(device)
     shutil.rmtree(root, ignore_errors=True)
-    for folder in root.parents[:2]:  # which may hold other sessions, or what is kept
+    for folder in root.parents[:3]:  # which may hold other sessions, what is kept, or what is not ours
         with contextlib.suppress(OSError):
             folder.rmdir()
 

@@ -158,6 +158,7 @@ class RemoteDevice:
                 "PYTHONPATH": f"{root}/{_CODE}",
                 "PYTHONSAFEPATH": "1",
                 # Where vendors write what they keep between runs.
+                "TMPDIR": f"{root}/jobs/{name}",
                 "XDG_CACHE_HOME": f"{root}/cache",
             },
         }
