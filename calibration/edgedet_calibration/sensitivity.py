@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 
@@ -23,6 +23,7 @@ from edgedet.models.checkpoint import load_checkpoint, read_ranges
 from edgedet.parity.compare import OutputComparison
 from edgedet.preprocess import preprocess
 from edgedet.progress import Track, silent
+from edgedet.saved import SavedValue
 from edgedet.spec import Value
 from edgedet_calibration.calibrate import calibrate
 from edgedet_calibration.collect import calibration_images
@@ -58,7 +59,7 @@ class LayerSensitivity(Value):
         return min(self.snr_db.values())
 
 
-class SensitivityReport(Value):
+class SensitivityReport(SavedValue):
     """All layers in the order of the graph.
 
     Attributes:
@@ -67,6 +68,8 @@ class SensitivityReport(Value):
         map_float: mAP of the float detector, 0..1, where drops of mAP were measured.
         map_images: On how many images.
     """
+
+    command: ClassVar[str] = "edgedet sensitivity"
 
     schema_version: Literal[1] = 1
     encoding: str

@@ -30,6 +30,15 @@ JsonOption = Annotated[
     ),
 ]
 
+MarkdownOption = Annotated[
+    str | None,
+    typer.Option(
+        "--markdown",
+        metavar="FILE|-",
+        help="Write a summary for GitHub, as $GITHUB_STEP_SUMMARY takes it; - is standard output.",
+    ),
+]
+
 # Tables are as wide as they need to be where no terminal sets a width, so that a log or a pipe holds whole
 # lines.
 _WIDTH_WITHOUT_TERMINAL = 10_000
@@ -40,9 +49,10 @@ _NONE = "–"
 class Output:
     """Where one command's results go."""
 
-    def __init__(self, console: Console, json_target: str | None) -> None:
+    def __init__(self, console: Console, json_target: str | None, markdown_target: str | None = None) -> None:
         self._console = console
         self._json_target = json_target
+        self._markdown_target = markdown_target
 
     def line(self, text: str = "") -> None:
         """Print a line as it is."""
@@ -71,11 +81,19 @@ class Output:
         if self._json_target is None:
             return
         text = json.dumps(values, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-        if self._json_target == "-":
+        self._write(text, self._json_target)
+
+    def markdown(self, text: str) -> None:
+        """Write the summary where `--markdown` says, if it was given."""
+        if self._markdown_target is not None:
+            self._write(text, self._markdown_target)
+
+    def _write(self, text: str, target: str) -> None:
+        if target == "-":
             self._console.file.write(text)
             self._console.file.flush()
         else:
-            write_atomically(Path(self._json_target), text)
+            write_atomically(Path(target), text)
 
 
 def _is_number(cell: str) -> bool:
@@ -83,26 +101,36 @@ def _is_number(cell: str) -> bool:
 
 
 @contextlib.contextmanager
-def open_output(json_target: str | None) -> Iterator[Output]:
+def open_output(json_target: str | None, markdown_target: str | None = None) -> Iterator[Output]:
     """The output of a command.
 
     Raises:
-        UsageError: `--json` names something that is not a file that can be written.
+        UsageError: `--json` or `--markdown` names something that is not a file that can be written, or both
+            are to be written to standard output.
     """
-    if json_target is not None and json_target != "-":
-        _check_json(Path(json_target))
-    if json_target != "-":
+    targets = {"JSON": json_target, "Markdown": markdown_target}
+    if list(targets.values()).count("-") > 1:
+        raise UsageError(
+            "standard output cannot hold both",
+            got="--json - and --markdown -",
+            expected="one of them on standard output",
+            fix="give one of them a file",
+        )
+    for what, target in targets.items():
+        if target is not None and target != "-":
+            _check_target(what, Path(target))
+    if "-" not in targets.values():
         width = None if sys.stdout.isatty() else _WIDTH_WITHOUT_TERMINAL
-        yield Output(Console(width=width), json_target)
+        yield Output(Console(width=width), json_target, markdown_target)
         return
     with _standard_output_set_aside() as stream:
-        yield Output(Console(file=stream, quiet=True), json_target)
+        yield Output(Console(file=stream, quiet=True), json_target, markdown_target)
 
 
-def _check_json(path: Path) -> None:
+def _check_target(what: str, path: Path) -> None:
     if not path.parent.is_dir():
         raise UsageError(
-            "cannot write the JSON",
+            f"cannot write the {what}",
             got=f"{path}, whose folder does not exist",
             expected="a file in a folder that exists, or -",
             fix=f"make the folder {path.parent} first",

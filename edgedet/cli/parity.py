@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
 
@@ -9,6 +10,7 @@ import typer
 
 from edgedet.bundle import open_bundle
 from edgedet.cli.devices import DevicesOption, KeepOption, devices_from
+from edgedet.cli.extras import needs_extra
 from edgedet.cli.options import (
     BundleArgument,
     DataOption,
@@ -19,13 +21,32 @@ from edgedet.cli.options import (
     precisions_from,
     runtimes_from,
 )
-from edgedet.cli.output import JsonOption, Output, lost_images, megabytes, notice, open_output, percent
+from edgedet.cli.output import (
+    JsonOption,
+    MarkdownOption,
+    Output,
+    lost_images,
+    megabytes,
+    notice,
+    open_output,
+    percent,
+)
 from edgedet.cli.progress import Bars
 from edgedet.data import open_dataset
+from edgedet.errors import UsageError
 from edgedet.files import check_writable
-from edgedet.parity import ParityReport, ParityRow, load_budgets, run_parity
-from edgedet.report import comparison_pictures, write_report
-from edgedet.report.page import signed_points
+from edgedet.parity import ParityReport, ParityRow, compare_with_baseline, load_budgets, run_parity
+from edgedet.parity.regression import check_same_detector
+from edgedet.recommend import RecommendationReport
+from edgedet.report import (
+    Plot,
+    comparison_pictures,
+    markdown_of,
+    pareto_plot,
+    sensitivity_plot,
+    write_report,
+)
+from edgedet.report.wording import signed_points
 
 COLUMNS = ("runtime", "precision", "MB", "mAP", "ΔmAP", "matched %", "Δscore", "Δbox px", "SNR dB")
 
@@ -48,43 +69,97 @@ def run(
     ] = False,
     device: DevicesOption = None,
     keep_on_device: KeepOption = False,
-    html: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Write a report with pictures here.")
+    baseline: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="What an earlier `edgedet parity --json` wrote, to compare with."),
     ] = None,
+    html: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write a report with pictures and plots here.")
+    ] = None,
+    sensitivity: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="What `edgedet sensitivity --json` wrote, to plot in --html."),
+    ] = None,
+    recommendation: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="What `edgedet recommend --json` wrote, to plot in --html."),
+    ] = None,
+    markdown: MarkdownOption = None,
     json: JsonOption = None,
 ) -> None:
     """Compare every artifact with PyTorch.
 
-    Stage by stage, on real images. The exit code is 1 if an artifact leaves its budget, or if images of the
-    data set are missing or cannot be read.
+    Stage by stage, on real images. The exit code is 1 if an artifact leaves its budget, if it is worse than
+    in --baseline by more than [baseline] of --budgets allows, or if images of the data set are missing or
+    cannot be read.
     """
     if html is not None:
         check_writable(html)
-    with open_output(json) as output:
+    with open_output(json, markdown) as output:
+        limits, names, kinds = load_budgets(budgets), runtimes_from(runtimes), precisions_from(precisions)
+        earlier = None if baseline is None else ParityReport.load(baseline)
         with Bars() as bars:
             opened, dataset = open_bundle(bundle), open_dataset(data, split)
+            if earlier is not None:
+                check_same_detector(opened.spec.name, opened.spec.labels, earlier)
+            plots = tuple(_plots(html, opened.spec.name, sensitivity, recommendation))
+            devices = devices_from(device, bars, keep=keep_on_device)
             report = run_parity(
-                opened,
-                dataset,
-                runtimes_from(runtimes),
-                precisions_from(precisions),
-                load_budgets(budgets),
-                bars,
-                limit,
-                layers=layers,
-                devices=devices_from(device, bars, keep=keep_on_device),
+                opened, dataset, names, kinds, limits, bars, limit, layers=layers, devices=devices
             )
+        if earlier is not None:
+            compared = compare_with_baseline(report, earlier, names, kinds)
+            report = report.model_copy(update={"baseline": compared})
         show(report, output)
         if dataset.summary.problems:
             output.line(f"{report.data} has {dataset.summary}")
         if html is not None:
-            write_report(html, opened.spec, report, pictures=comparison_pictures(report, dataset))
+            pictures = comparison_pictures(report, dataset)
+            write_report(html, opened.spec, report, pictures=pictures, plots=plots)
             output.line(f"wrote {html}")
+        output.markdown(markdown_of(report))
         output.json(report.model_dump(mode="json"))
+    _end(report, lost=lost_images(dataset))
+
+
+def _end(report: ParityReport, *, lost: bool) -> None:
+    """Say on standard error what failed, and end with 1 where something did."""
+    worse = report.baseline is not None and not report.baseline.passed
     if not report.passed:
         notice("edgedet: a budget was exceeded; the table names the first stage that left it")
-    if lost_images(dataset) or not report.passed:
+    if worse:
+        notice("edgedet: worse than in the baseline by more than may be")
+    if lost or worse or not report.passed:
         raise typer.Exit(1)
+
+
+def _plots(
+    html: Path | None, detector: str, sensitivity: Path | None, recommendation: Path | None
+) -> Iterator[Plot]:
+    """What the page shows of other commands' reports, read before any work is done."""
+    options = {"--sensitivity": sensitivity, "--recommendation": recommendation}
+    given = [name for name, path in options.items() if path is not None]
+    if given and html is None:
+        raise UsageError(
+            "there is no page to plot in",
+            got=" and ".join(given),
+            expected="--html FILE beside it",
+            fix=f"add --html, or leave {' and '.join(given)} out",
+        )
+    if sensitivity is not None:
+        with needs_extra("export"):
+            from edgedet_calibration.sensitivity import SensitivityReport
+        yield sensitivity_plot(SensitivityReport.load(sensitivity))
+    if recommendation is not None:
+        found = RecommendationReport.load(recommendation)
+        if found.detector != detector:
+            raise UsageError(
+                f"{recommendation} does not belong to this bundle",
+                got=f"a recommendation for {found.detector}",
+                expected=f"one for {detector}",
+                fix="run `edgedet recommend BUNDLE --json FILE` for this bundle",
+            )
+        yield pareto_plot(found.recommendation)
 
 
 def show(report: ParityReport, output: Output) -> None:
@@ -106,11 +181,38 @@ def show_notes(report: ParityReport, output: Output) -> None:
         output.line(f"note: {warning}")
     for row in report.rows:
         for reason in row.reasons:
-            output.line(f"{row.runtime} {row.precision}: {reason}")
+            output.line(f"{row.name}: {reason}")
         for note in row.notes:
-            output.line(f"{row.runtime} {row.precision}: {note}")
+            output.line(f"{row.name}: {note}")
     for skipped in report.skipped:
         output.line(f"{skipped.runtime} {skipped.precision} was not compared: {skipped.reason}")
+    show_baseline(report, output)
+
+
+def show_baseline(report: ParityReport, output: Output) -> None:
+    """Print what changed since the baseline, if there is one."""
+    found = report.baseline
+    if found is None:
+        return
+    output.line()
+    output.line("against the baseline:")
+    output.table(
+        ("runtime", "precision", "mAP", "matched %", "SNR dB"),
+        [
+            (
+                one.runtime,
+                one.precision,
+                None if one.map_change is None else signed_points(one.map_change),
+                None if one.matched_fraction_change is None else signed_points(one.matched_fraction_change),
+                None if one.snr_change_db is None else f"{one.snr_change_db:+.1f}",
+            )
+            for one in found.rows
+        ],
+    )
+    for line in (*found.differences, *(f"not in the baseline: {name}" for name in found.new)):
+        output.line(f"note: {line}")
+    for one in found.regressions:
+        output.line(f"{one.name} at {one.stage}: {one.reason}")
 
 
 def cells(row: ParityRow) -> tuple[object, ...]:

@@ -13,6 +13,7 @@ from edgedet.boxes import Floats, Ints, paired_iou
 from edgedet.decode import Candidates
 from edgedet.detections import Detections
 from edgedet.parity.budgets import Budget
+from edgedet.parity.distributions import DistributionCounter
 from edgedet.parity.matching import Matching, match
 from edgedet.parity.report import ComparedImage, ComparedObject, Outcome, OutputDifference
 from edgedet.parity.snr import snr_db
@@ -43,34 +44,74 @@ class _Sums:
     max_relative_error: float = 0.0
 
 
+@dataclass(frozen=True, slots=True)
+class ImageOutputs:
+    """Raw outputs of one image: those of the output that is worst in each respect."""
+
+    max_relative_error: float
+    snr_db: float
+
+
+@dataclass(frozen=True, slots=True)
+class ImageBoxes:
+    """Boxes of one image before suppression."""
+
+    matched_fraction: float
+    max_box_px: float
+
+
+@dataclass(frozen=True, slots=True)
+class ImageDetections:
+    """Detections of one image by what became of them, with the class of each that has no partner."""
+
+    image_id: str
+    matched: int
+    excused: int
+    lost_ids: tuple[int, ...]
+    gained_ids: tuple[int, ...]
+    max_score_delta: float
+    max_box_px: float
+
+    def unmatched(self, class_id: int) -> int:
+        """Lost and gained detections of one class."""
+        return self.lost_ids.count(class_id) + self.gained_ids.count(class_id)
+
+
 class OutputComparison:
     """Raw outputs against those of a reference.
 
     Args:
         names: Names of the output tensors.
+
+    Attributes:
+        images: One an image, in their order.
     """
 
     def __init__(self, names: Sequence[str]) -> None:
         self._sums = {name: _Sums() for name in names}
+        self.images: list[ImageOutputs] = []
 
     def add(self, reference: Mapping[str, Floats], candidate: Mapping[str, Floats]) -> float:
         """Take one image's outputs; returns the largest share of an output's energy that is noise."""
-        worst = 0.0
+        worst, worst_relative, lowest_db = 0.0, 0.0, snr_db(1.0, 0.0)
         for name, sums in self._sums.items():
             difference = max_abs_difference(reference[name], candidate[name])
             expected = reference[name].astype(np.float64)
             if difference == ERROR_LIMIT:
                 sums.noise, sums.max_relative_error = math.inf, ERROR_LIMIT
-                worst = math.inf
+                worst, worst_relative, lowest_db = math.inf, ERROR_LIMIT, snr_db(1.0, math.inf)
                 continue
             largest = float(np.abs(expected).max(initial=0))
             relative = difference / largest if largest else ERROR_LIMIT * (difference > 0)
-            sums.max_relative_error = max(sums.max_relative_error, min(relative, ERROR_LIMIT))
+            relative = min(relative, ERROR_LIMIT)
+            sums.max_relative_error = max(sums.max_relative_error, relative)
             signal = float(np.square(expected).sum())
             noise = float(np.square(expected - candidate[name]).sum())
             sums.signal += signal
             sums.noise += noise
             worst = max(worst, noise / signal if signal else math.inf if noise else 0.0)
+            worst_relative, lowest_db = max(worst_relative, relative), min(lowest_db, snr_db(signal, noise))
+        self.images.append(ImageOutputs(worst_relative, lowest_db))
         return worst
 
     def differences(self) -> tuple[OutputDifference, ...]:
@@ -92,6 +133,10 @@ class DecodedComparison:
     Args:
         budget: Says which box is the same and how near to the threshold a score is uncertain.
         score_threshold: The detector's threshold.
+
+    Attributes:
+        images: One an image, in their order.
+        max_box_px: Largest difference of a coordinate of boxes that are the same.
     """
 
     def __init__(self, budget: Budget, score_threshold: float) -> None:
@@ -101,29 +146,35 @@ class DecodedComparison:
         self._total = 0
         self._found = 0
         self.max_box_px = 0.0
+        self.images: list[ImageBoxes] = []
 
     def add(self, reference: Candidates, candidate: Candidates) -> None:
         """Take one image's candidates, which should reach down to the threshold less the tolerance."""
-        self._look_for(reference, candidate)
-        self._look_for(candidate, reference)
+        lost_from, not_lost, one_px = self._look_for(reference, candidate)
+        gained_from, not_gained, other_px = self._look_for(candidate, reference)
+        total, found, farthest = lost_from + gained_from, not_lost + not_gained, max(one_px, other_px)
+        self._total += total
+        self._found += found
+        self.max_box_px = max(self.max_box_px, farthest)
+        self.images.append(ImageBoxes(found / total if total else 1.0, farthest))
 
     @property
     def matched_fraction(self) -> float:
         """Share of certain boxes, of both sides, that the other side has; 1 where there are none."""
         return self._found / self._total if self._total else 1.0
 
-    def _look_for(self, wanted: Candidates, pool: Candidates) -> None:
+    def _look_for(self, wanted: Candidates, pool: Candidates) -> tuple[int, int, float]:
+        """How many are certain, how many of them are in the pool, and how far the farthest of these is."""
         certain = np.flatnonzero(wanted.scores > self._certain)
         possible = np.flatnonzero(pool.scores > self._possible)
-        self._total += len(certain)
         _, ours, theirs = np.intersect1d(
             _proposals(wanted)[certain], _proposals(pool)[possible], assume_unique=True, return_indices=True
         )
         boxes = wanted.boxes_xyxy[certain[ours]]
         others = pool.boxes_xyxy[possible[theirs]]
         same = paired_iou(boxes, others) >= self._budget.matched_iou
-        self._found += int(same.sum())
-        self.max_box_px = max(self.max_box_px, float(np.abs(boxes[same] - others[same]).max(initial=0)))
+        farthest = float(np.abs(boxes[same] - others[same]).max(initial=0))
+        return len(certain), int(same.sum()), farthest
 
 
 def _proposals(candidates: Candidates) -> Ints:
@@ -133,12 +184,19 @@ def _proposals(candidates: Candidates) -> Ints:
 
 @dataclass(slots=True)
 class ClassCount:
-    """Detections of one class by what became of them."""
+    """Detections of one class by what became of them, and how many its reference has."""
 
     matched: int = 0
     lost: int = 0
     gained: int = 0
     excused: int = 0
+    reference_objects: int = 0
+
+    @property
+    def matched_fraction(self) -> float:
+        """Share of detections, of both sides, that have a partner; 1 where there are none."""
+        total = 2 * self.matched + self.lost + self.gained
+        return 2 * self.matched / total if total else 1.0
 
 
 @dataclass(slots=True)
@@ -150,6 +208,8 @@ class DetectionComparison:
         budget: Says which detection is the same and how near to the threshold a score is uncertain.
         score_threshold: The detector's threshold, at which both sides are cut.
         reference_objects: Detections of the reference; where there are none, nothing was compared.
+        images: One an image, in their order.
+        counter: How far partners differ.
     """
 
     labels: Sequence[str]
@@ -164,6 +224,8 @@ class DetectionComparison:
     max_box_px: float = 0.0
     by_class: dict[int, ClassCount] = field(default_factory=dict)
     worst: list[ComparedImage] = field(default_factory=list)
+    images: list[ImageDetections] = field(default_factory=list)
+    counter: DistributionCounter = field(default_factory=DistributionCounter)
 
     def add(self, image_id: str, reference: Detections, candidate: Detections) -> None:
         """Take one image's detections; those not above the threshold are left out here."""
@@ -182,17 +244,29 @@ class DetectionComparison:
         self.excused += len(matching.excused_lost) + len(matching.excused_gained)
         self.max_score_delta = max(self.max_score_delta, matching.max_score_delta)
         self.max_box_px = max(self.max_box_px, matching.max_box_px)
+        self.counter.add(reference, candidate, matching)
         self._count(reference, candidate, matching)
         self._remember(image_id, reference, candidate, matching)
+        self.images.append(
+            ImageDetections(
+                image_id=image_id,
+                matched=len(matching.pairs),
+                excused=len(matching.excused_lost) + len(matching.excused_gained),
+                lost_ids=tuple(reference.class_ids[matching.lost].tolist()),
+                gained_ids=tuple(candidate.class_ids[matching.gained].tolist()),
+                max_score_delta=matching.max_score_delta,
+                max_box_px=matching.max_box_px,
+            )
+        )
 
     @property
     def matched_fraction(self) -> float:
         """Share of detections, of both sides, that have a partner; 1 where there are none."""
-        total = 2 * self.matched + self.lost + self.gained
-        return 2 * self.matched / total if total else 1.0
+        return ClassCount(self.matched, self.lost, self.gained).matched_fraction
 
     def _count(self, reference: Detections, candidate: Detections, matching: Matching) -> None:
         for outcome, class_ids in (
+            ("reference_objects", reference.class_ids),
             ("matched", reference.class_ids[matching.pairs[:, 0]]),
             ("lost", reference.class_ids[matching.lost]),
             ("gained", candidate.class_ids[matching.gained]),

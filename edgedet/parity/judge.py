@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from edgedet.evaluate import AccuracyReport
 from edgedet.parity.budgets import Budget
-from edgedet.parity.compare import ERROR_LIMIT, DecodedComparison, DetectionComparison
+from edgedet.parity.classes import judge_class_ap, judge_class_matches
+from edgedet.parity.compare import ERROR_LIMIT, DecodedComparison, DetectionComparison, ImageOutputs
 from edgedet.parity.layers import LayersReport
 from edgedet.parity.report import OutputDifference, Stage, floor_percent
 from edgedet.spec import Precision
@@ -40,6 +41,7 @@ class Measured:
         detections: Detections against the float detector, or what was trained in 8 bits.
         accuracy: Accuracy of the artifact.
         reference: Accuracy of the float detector.
+        image_outputs: Raw outputs of each image, in the order of `detections.images`.
     """
 
     failure: str
@@ -51,6 +53,7 @@ class Measured:
     detections: DetectionComparison
     accuracy: AccuracyReport
     reference: AccuracyReport
+    image_outputs: Sequence[ImageOutputs] = ()
 
 
 def judge(measured: Measured, budget: Budget) -> list[Breach]:
@@ -64,7 +67,12 @@ def judge(measured: Measured, budget: Budget) -> list[Breach]:
         *judge_outputs(measured.outputs or (), measured.layers, budget),
         *_judge_decoded(measured.decoded, budget),
         *_judge_detections(measured.detections, budget),
+        *(Breach("detections", reason) for reason in judge_class_matches(measured.detections, budget)),
         *_judge_map(measured.accuracy.map, measured.reference.map, budget),
+        *(
+            Breach("mAP", reason)
+            for reason in judge_class_ap(measured.detections, measured.accuracy, measured.reference, budget)
+        ),
     ]
 
 

@@ -158,5 +158,6 @@ class Lane:
             detections=self._detections,
             accuracy=evaluator.report(),
             reference=reference,
+            image_outputs=self._outputs.images,
         )
         return Judged(self._source.artifact, self._source.device, self._images, measured)

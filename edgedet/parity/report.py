@@ -9,7 +9,9 @@ from pydantic import Field
 
 from edgedet.data.dataset import LeftOutClasses, SummaryRecord
 from edgedet.environment import Environment
+from edgedet.parity.baseline import BaselineComparison
 from edgedet.parity.budgets import Budgets
+from edgedet.parity.distributions import Distributions
 from edgedet.parity.layers import LayersReport
 from edgedet.saved import SavedValue
 from edgedet.selection import Skipped
@@ -59,6 +61,10 @@ class ClassParity(Value):
         gained: Detections of the artifact without a partner.
         excused: Detections without a partner whose score is too close to the threshold to count.
         ap_delta: AP less that of the float detector; None without ground truth.
+        boxes: Ground-truth boxes.
+        ap: AP of the artifact, 0..1; None without ground truth.
+        reference_ap: AP of the float detector, likewise.
+        unjudged: How many objects there are of how many that a judgement of this class needs, or "".
     """
 
     label: str
@@ -67,6 +73,39 @@ class ClassParity(Value):
     gained: int
     excused: int
     ap_delta: float | None
+    boxes: int = 0
+    ap: float | None = None
+    reference_ap: float | None = None
+    unjudged: str = ""
+
+
+class ImageParity(Value):
+    """One image by itself.
+
+    Attributes:
+        image_id: Its name in the data set.
+        first_stage_over_budget: Of raw outputs, decoded boxes and detections, the first that would leave the
+            budget if there were no other image.
+        matched: Pairs.
+        lost: Detections of its reference without a partner.
+        gained: Detections of the artifact without a partner.
+        excused: Detections without a partner whose score is too close to the threshold to count.
+        classes: Of what is lost or gained.
+        max_score_delta: Largest difference of score in a pair.
+        max_box_px: Largest difference of a coordinate in a pair, in pixels of the image.
+        output_snr_db: The lowest of the raw outputs.
+    """
+
+    image_id: str
+    first_stage_over_budget: Stage | None
+    matched: int
+    lost: int
+    gained: int
+    excused: int
+    classes: tuple[str, ...]
+    max_score_delta: float
+    max_box_px: float
+    output_snr_db: float
 
 
 class ComparedObject(Value):
@@ -121,7 +160,12 @@ class ParityRow(Value):
         layers: What its layers compute by themselves; None where that was not looked at.
         explanation: Why raw outputs may have more noise than their budget, or "".
         classes: Detections by class.
-        worst_images: Images that differ most, the worst first.
+        distributions: How far partners differ, and the scores of what has none; None in reports of earlier
+            versions.
+        worst_images: Images that differ most, the worst first, with what is in them.
+        differing_images: Images that lost or gained something or would leave the budget alone, the worst
+            first, 200 at most.
+        differing_images_left_out: How many more there are.
         first_stage_over_budget: Where the first difference beyond the budget is.
         stages_over_budget: Every stage that left its budget, in order.
         passed: Whether every stage stayed in its budget.
@@ -151,11 +195,19 @@ class ParityRow(Value):
     layers: LayersReport | None = None
     explanation: str = ""
     classes: tuple[ClassParity, ...]
+    distributions: Distributions | None = None
     worst_images: tuple[ComparedImage, ...]
+    differing_images: tuple[ImageParity, ...] = ()
+    differing_images_left_out: int = 0
     first_stage_over_budget: Stage | None
     stages_over_budget: tuple[Stage, ...]
     passed: bool
     reasons: tuple[str, ...]
+
+    @property
+    def name(self) -> str:
+        """Runtime and precision, and the device where it is not this one."""
+        return f"{self.runtime} {self.precision}" + ("" if self.device == "local" else f" on {self.device}")
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -199,6 +251,7 @@ class ParityReport(SavedValue):
         devices: The other machines that artifacts ran on, by their address.
         warnings: What a reader should know before believing a verdict.
         passed: Every row passed, and there is at least one.
+        baseline: How the rows differ from those of an earlier run; None where that was not asked for.
     """
 
     command: ClassVar[str] = "edgedet parity"
@@ -220,3 +273,4 @@ class ParityReport(SavedValue):
     devices: dict[str, Environment] = Field(default_factory=dict)
     warnings: tuple[str, ...] = ()
     passed: bool
+    baseline: BaselineComparison | None = None

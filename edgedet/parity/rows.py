@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from edgedet.bundle import Artifact
-from edgedet.parity.budgets import Budgets
-from edgedet.parity.compare import ClassCount
+from edgedet.parity.budgets import Budget, Budgets
+from edgedet.parity.classes import class_parities, unjudged_line
+from edgedet.parity.images import differing_images
 from edgedet.parity.judge import Breach, Measured, explanation, judge, judge_across_runtimes, judge_outputs
-from edgedet.parity.report import ClassParity, ParityRow
+from edgedet.parity.report import ParityRow
 
 # One object in so many is a sixth of what an INT8 artifact may lose.
 _FEW_OBJECTS = 200
@@ -40,7 +41,7 @@ def parity_rows(judged: Sequence[Judged], labels: Sequence[str], budgets: Budget
         breaches += judge_across_runtimes(own, peers, one.artifact.precision, budget)
         noisy = judge_outputs(one.measured.outputs or (), None, budget)
         excuse = explanation(one.measured.layers, budget) if noisy else ""
-        rows.append(_row(one, labels, breaches, excuse))
+        rows.append(_row(one, labels, budget, breaches, excuse))
     return tuple(rows)
 
 
@@ -52,18 +53,23 @@ def warnings_of(images: int, objects: int, rows: Sequence[ParityRow]) -> tuple[s
         objects: Detections of the float detector in them.
         rows: What was judged.
     """
+    few = tuple(dict.fromkeys(filter(None, (unjudged_line(row.classes) for row in rows))))
     if objects >= _FEW_OBJECTS or all(row.precision == "fp32" for row in rows):
-        return ()
+        return few
     return (
         f"a small sample: with {objects} objects in {images} images one object is "
         f"{100 / max(objects, 1):.2g} % of them, and mAP moves by points where a single one differs; "
         f"judge INT8 on {_FEW_OBJECTS} objects or more",
+        *few,
     )
 
 
-def _row(one: Judged, labels: Sequence[str], breaches: Sequence[Breach], excuse: str) -> ParityRow:
+def _row(
+    one: Judged, labels: Sequence[str], budget: Budget, breaches: Sequence[Breach], excuse: str
+) -> ParityRow:
     measured, detections = one.measured, one.measured.detections
     outputs = measured.outputs or ()
+    images, left_out = differing_images(measured, labels, budget)
     return ParityRow(
         runtime=one.artifact.runtime,
         precision=one.artifact.precision,
@@ -87,31 +93,16 @@ def _row(one: Judged, labels: Sequence[str], breaches: Sequence[Breach], excuse:
         outputs=outputs,
         layers=measured.layers,
         explanation=excuse,
-        classes=_classes(measured, labels),
+        classes=class_parities(detections, measured.accuracy, measured.reference, budget),
+        distributions=detections.counter.distributions(),
         worst_images=tuple(detections.worst),
+        differing_images=images,
+        differing_images_left_out=left_out,
         first_stage_over_budget=breaches[0].stage if breaches else None,
         stages_over_budget=tuple(dict.fromkeys(breach.stage for breach in breaches)),
         passed=not breaches,
         reasons=tuple(breach.reason for breach in breaches),
     )
-
-
-def _classes(measured: Measured, labels: Sequence[str]) -> tuple[ClassParity, ...]:
-    classes = []
-    for class_id, label in enumerate(labels):
-        count = measured.detections.by_class.get(class_id, ClassCount())
-        ap, reference = (report.classes[class_id].ap for report in (measured.accuracy, measured.reference))
-        classes.append(
-            ClassParity(
-                label=label,
-                matched=count.matched,
-                lost=count.lost,
-                gained=count.gained,
-                excused=count.excused,
-                ap_delta=_difference(ap, reference),
-            )
-        )
-    return tuple(classes)
 
 
 def _difference(value: float | None, reference: float | None) -> float | None:

@@ -72,12 +72,13 @@ def run_parity(
 
     Raises:
         DataError: There is no readable image, or no class is shared with the detector.
-        UsageError: A name does not exist or the bundle lacks what was asked for.
+        UsageError, ConfigError: A name, or a class in the budgets, does not exist or the bundle lacks it.
         MissingError: PyTorch, a runtime that was asked for, what the reference of INT8 artifacts needs, or a
             device is not there.
         BundleError: The bundle lacks what the reference of its INT8 artifacts is made from.
     """
     spec, budgets, devices = bundle.spec, budgets or load_budgets(), devices or Devices()
+    budgets.check_classes(spec.labels)
     mapping = shared_classes(dataset.labels, spec.labels)
     with ExitStack() as stack:
         reference = open_reference(bundle, stack)
@@ -92,8 +93,7 @@ def run_parity(
             frame = Frame(seen, image, spec, reference.runtime, fakes)
             evaluator.add(labelled, frame.float_view.detections)
             evaluator.add_left_out(image, dataset.labels)
-            found += frame.found
-            seen += 1
+            found, seen = found + frame.found, seen + 1
             for run in runs:
                 run.next_image()
             for lane in lanes:

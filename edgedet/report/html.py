@@ -12,6 +12,7 @@ from edgedet.parity.report import ParityReport
 from edgedet.registry import missing_extra
 from edgedet.report.page import page_of
 from edgedet.report.pictures import Picture
+from edgedet.report.plots import Plot
 from edgedet.spec import DetectorSpec
 
 _TEMPLATE = "report.html.j2"
@@ -23,6 +24,7 @@ def write_report(
     parity: ParityReport,
     benchmark: BenchmarkReport | None = None,
     pictures: Sequence[Picture] = (),
+    plots: Sequence[Plot] = (),
 ) -> None:
     """Write the page.
 
@@ -35,17 +37,25 @@ def write_report(
         parity: What was compared.
         benchmark: What was timed, of the same bundle.
         pictures: Of `comparison_pictures`.
+        plots: Of `sensitivity_plot` and `pareto_plot`.
 
     Raises:
         MissingExtraError: jinja2 is not installed.
     """
     try:
-        from jinja2 import Environment, StrictUndefined
+        from jinja2 import Environment, FunctionLoader, StrictUndefined
     except ModuleNotFoundError as exc:
         raise missing_extra("the HTML report", exc, "report") from exc
     environment = Environment(
-        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        loader=FunctionLoader(_template),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
-    source = resources.files("edgedet.report").joinpath(_TEMPLATE).read_text("utf-8")
-    page = page_of(spec, parity, benchmark, pictures)
-    write_atomically(path, environment.from_string(source).render(page=page))
+    page = page_of(spec, parity, benchmark, pictures, plots)
+    write_atomically(path, environment.get_template(_TEMPLATE).render(page=page))
+
+
+def _template(name: str) -> str:
+    return resources.files("edgedet.report").joinpath(name).read_text("utf-8")

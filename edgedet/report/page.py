@@ -7,13 +7,26 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from edgedet.bench.report import BenchmarkReport, BenchmarkRow
-from edgedet.parity.budgets import Budgets
-from edgedet.parity.report import ClassParity, OutputDifference, ParityReport, ParityRow
+from edgedet.parity.budgets import EVERY_CLASS, Budgets, ClassBudget
+from edgedet.parity.report import ClassParity, ImageParity, OutputDifference, ParityReport, ParityRow
+from edgedet.report.differences import (
+    ArtifactCharts,
+    ClassTable,
+    DeviceGrid,
+    artifact_charts,
+    class_table,
+    device_grid,
+)
 from edgedet.report.pictures import Picture, looks_different
+from edgedet.report.plots import Plot
+from edgedet.report.wording import NOTHING, decibels, megabytes, milliseconds, points, signed_points
 from edgedet.selection import FLOAT
 from edgedet.spec import PRECISIONS, DetectorSpec
 
-NOTHING = "–"
+_Key = tuple[str, str, str]  # runtime, precision, device
+
+# Images that differ, of each artifact; the JSON has more of them.
+_IMAGES = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +44,8 @@ class ArtifactRow:
 
     runtime: str
     precision: str
+    name: str
+    device: str
     passed: bool
     verdict: str
     cells: tuple[Cell, ...]
@@ -38,6 +53,8 @@ class ArtifactRow:
     notes: tuple[str, ...]
     outputs: tuple[OutputDifference, ...]
     classes: tuple[ClassParity, ...]
+    images: tuple[ImageParity, ...]
+    more_images: int
     sha256: str
 
 
@@ -71,7 +88,12 @@ class Page:
     verdict: str
     summary: tuple[str, ...]
     facts: tuple[Cell, ...]
+    grid: DeviceGrid | None
     artifacts: tuple[ArtifactRow, ...]
+    baseline: tuple[tuple[str, ...], tuple[str, ...]] | None
+    class_table: ClassTable | None
+    charts: tuple[ArtifactCharts, ...]
+    plots: tuple[Plot, ...]
     skipped: tuple[tuple[str, str], ...]
     bars: tuple[Bar, ...]
     bars_note: str
@@ -89,18 +111,26 @@ def page_of(
     parity: ParityReport,
     benchmark: BenchmarkReport | None,
     pictures: Sequence[Picture],
+    plots: Sequence[Plot] = (),
 ) -> Page:
-    """The page of a parity report, with the times of a benchmark where there is one."""
+    """The page of a parity report, with the times of a benchmark and further plots where there are any."""
     timed = _fewest_threads(benchmark)
-    failed = sum(not row.passed for row in parity.rows)
-    total = len(parity.rows)
+    many = len({row.device for row in parity.rows}) > 1
     return Page(
         title=parity.detector,
-        passed=parity.passed,
-        verdict=_verdict(total, failed, partial=bool(parity.skipped)),
+        passed=parity.passed and (parity.baseline is None or parity.baseline.passed),
+        verdict=verdict_of(parity),
         summary=_summary(parity, timed),
         facts=_facts(spec, parity),
-        artifacts=tuple(_artifact(row, timed.get((row.runtime, row.precision))) for row in parity.rows),
+        grid=device_grid(parity.rows),
+        artifacts=tuple(
+            _artifact(row, timed.get((row.runtime, row.precision, row.device)), row.device if many else "")
+            for row in parity.rows
+        ),
+        baseline=_baseline(parity),
+        class_table=class_table(parity),
+        charts=artifact_charts(parity),
+        plots=tuple(plots),
         skipped=tuple((f"{one.runtime} {one.precision}", one.reason) for one in parity.skipped),
         bars=_bars(_on_devices(benchmark)) if benchmark else (),
         bars_note=_pytorch_note(benchmark) if benchmark else "",
@@ -114,24 +144,44 @@ def page_of(
     )
 
 
-def _verdict(total: int, failed: int, *, partial: bool) -> str:
-    things = ("artifact" if total == 1 else "artifacts") + (" that could be compared" if partial else "")
+def verdict_of(parity: ParityReport) -> str:
+    """What was found, as one sentence without a full stop."""
+    total, failed = len(parity.rows), sum(not row.passed for row in parity.rows)
+    things = ("artifact" if total == 1 else "artifacts") + (
+        " that could be compared" if parity.skipped else ""
+    )
+    worse = 0 if parity.baseline is None else len(parity.baseline.regressions)
+    figures = (
+        f"{worse} figure{'s are' if worse > 1 else ' is'} worse than in the baseline by more than may be"
+    )
     if not failed:
         who = f"The {things} detects" if total == 1 else f"All {total} {things} detect"
-        return f"{who} what PyTorch detects, within budget"
-    return f"{failed} of {total} {things} {'is' if failed == 1 else 'are'} outside the budget"
+        within = f"{who} what PyTorch detects, within budget"
+        return f"{within}, but {figures}" if worse else within
+    outside = f"{failed} of {total} {things} {'is' if failed == 1 else 'are'} outside the budget"
+    return f"{outside}, and {figures}" if worse else outside
 
 
-def _summary(parity: ParityReport, timed: dict[tuple[str, str], BenchmarkRow]) -> tuple[str, ...]:
+def _baseline(parity: ParityReport) -> tuple[tuple[str, ...], tuple[str, ...]] | None:
+    """What became worse and what else differs; None where there was no baseline."""
+    found = parity.baseline
+    if found is None:
+        return None
+    worse = tuple(f"{one.name} at {one.stage}: {one.reason}" for one in found.regressions)
+    new = (f"not in the baseline: {', '.join(found.new)}",) if found.new else ()
+    return worse, (*found.differences, *new)
+
+
+def _summary(parity: ParityReport, timed: dict[_Key, BenchmarkRow]) -> tuple[str, ...]:
     images = f"{parity.images} image{'s' * (parity.images != 1)}"
     lines = [
         f"Compared stage by stage on {images} of {parity.data}, where the float detector finds "
         f"{parity.reference.detections} objects."
     ]
     passing = [
-        (timed[row.runtime, row.precision], row)
+        (timed[row.runtime, row.precision, row.device], row)
         for row in parity.rows
-        if row.passed and (row.runtime, row.precision) in timed
+        if row.passed and (row.runtime, row.precision, row.device) in timed
     ]
     if passing:
         best, row = min(passing, key=lambda pair: pair[0].total_ms.p50)
@@ -139,7 +189,7 @@ def _summary(parity: ParityReport, timed: dict[tuple[str, str], BenchmarkRow]) -
         times = "" if gain is None or row.precision == "fp32" else f", {gain:.2f} × as fast as its fp32"
         lines.append(
             f"Fastest within its budget on this machine: {row.runtime} {row.precision}, "
-            f"{_milliseconds(best.total_ms.p50)} a frame{times}, {_megabytes(row.model_bytes)}."
+            f"{milliseconds(best.total_ms.p50)} a frame{times}, {megabytes(row.model_bytes)}."
         )
     return tuple(lines)
 
@@ -147,8 +197,8 @@ def _summary(parity: ParityReport, timed: dict[tuple[str, str], BenchmarkRow]) -
 def _facts(spec: DetectorSpec, parity: ParityReport) -> tuple[Cell, ...]:
     height, width = spec.input.size_hw
     return (
-        Cell("float mAP", _points(parity.reference.map)),
-        Cell("float mAP at IoU 0.5", _points(parity.reference.map50)),
+        Cell("float mAP", points(parity.reference.map)),
+        Cell("float mAP at IoU 0.5", points(parity.reference.map50)),
         Cell("images", str(parity.images)),
         Cell("labelled boxes", str(parity.boxes)),
         Cell("classes", str(len(spec.labels))),
@@ -156,10 +206,10 @@ def _facts(spec: DetectorSpec, parity: ParityReport) -> tuple[Cell, ...]:
     )
 
 
-def _artifact(row: ParityRow, timed: BenchmarkRow | None) -> ArtifactRow:
+def _artifact(row: ParityRow, timed: BenchmarkRow | None, device: str) -> ArtifactRow:
     cells = [
-        Cell("size", _megabytes(row.model_bytes)),
-        Cell("mAP", _points(row.map)),
+        Cell("size", megabytes(row.model_bytes)),
+        Cell("mAP", points(row.map)),
         Cell(
             "Δ mAP",
             NOTHING if row.map_delta is None else signed_points(row.map_delta),
@@ -169,18 +219,20 @@ def _artifact(row: ParityRow, timed: BenchmarkRow | None) -> ArtifactRow:
         Cell("lost / gained", f"{row.lost} / {row.gained}"),
         Cell("Δ box", f"{row.max_box_px:.3g} px"),
         Cell("Δ score", f"{row.max_score_delta:.2g}"),
-        Cell("raw SNR", _decibels(row.output_snr_db), _state(row, "raw outputs")),
+        Cell("raw SNR", decibels(row.output_snr_db), _state(row, "raw outputs")),
     ]
     if timed is not None:
         slower = timed.speedup_vs_fp32 is not None and timed.speedup_vs_fp32 < 1
         speedup = NOTHING if timed.speedup_vs_fp32 is None else f"{timed.speedup_vs_fp32:.2f} ×"
         cells += [
-            Cell("p50", _milliseconds(timed.total_ms.p50)),
+            Cell("p50", milliseconds(timed.total_ms.p50)),
             Cell("vs fp32", speedup, "bad" if slower and row.precision != "fp32" else ""),
         ]
     return ArtifactRow(
         runtime=row.runtime,
         precision=row.precision,
+        name=row.name,
+        device=device,
         passed=row.passed,
         verdict="within budget" if row.passed else f"fails at {row.first_stage_over_budget}",
         cells=tuple(cells),
@@ -188,6 +240,8 @@ def _artifact(row: ParityRow, timed: BenchmarkRow | None) -> ArtifactRow:
         notes=row.notes,
         outputs=row.outputs,
         classes=row.classes,
+        images=row.differing_images[:_IMAGES],
+        more_images=len(row.differing_images[_IMAGES:]) + row.differing_images_left_out,
         sha256=row.model_sha256,
     )
 
@@ -196,10 +250,10 @@ def _state(row: ParityRow, *stages: str) -> str:
     return "" if set(stages).isdisjoint(row.stages_over_budget) else "bad"
 
 
-def _fewest_threads(benchmark: BenchmarkReport | None) -> dict[tuple[str, str], BenchmarkRow]:
+def _fewest_threads(benchmark: BenchmarkReport | None) -> dict[_Key, BenchmarkRow]:
     """One row an artifact for the matrix: that with the fewest threads."""
     rows = sorted(benchmark.rows if benchmark else (), key=lambda row: -row.threads)
-    return {(row.runtime, row.precision): row for row in rows}
+    return {(row.runtime, row.precision, row.device): row for row in rows}
 
 
 def _on_devices(benchmark: BenchmarkReport) -> Sequence[BenchmarkRow]:
@@ -212,7 +266,7 @@ def _pytorch_note(benchmark: BenchmarkReport) -> str:
     if not rows or len(rows) == len(benchmark.rows):
         return ""
     return "PyTorch, the reference, takes " + ", ".join(
-        f"{_milliseconds(row.total_ms.p50)} with {_threads(row)}" for row in rows
+        f"{milliseconds(row.total_ms.p50)} with {_threads(row)}" for row in rows
     )
 
 
@@ -225,7 +279,7 @@ def _bars(rows: Sequence[BenchmarkRow]) -> tuple[Bar, ...]:
     return tuple(
         Bar(
             name=f"{row.runtime} {row.precision}, {_threads(row)}",
-            total=_milliseconds(row.total_ms.p50),
+            total=milliseconds(row.total_ms.p50),
             note=_bar_note(row),
             widths=_widths(row, widest),
         )
@@ -234,7 +288,7 @@ def _bars(rows: Sequence[BenchmarkRow]) -> tuple[Bar, ...]:
 
 
 def _bar_note(row: BenchmarkRow) -> str:
-    p90, p99 = _milliseconds(row.total_ms.p90), _milliseconds(row.total_ms.p99)
+    p90, p99 = milliseconds(row.total_ms.p90), milliseconds(row.total_ms.p99)
     memory = "" if row.peak_rss_mb is None else f", {row.peak_rss_mb:.0f} MB of memory"
     return f"p90 {p90}, p99 {p99}, {row.fps:.0f} frames a second{memory}"
 
@@ -253,7 +307,7 @@ def _shown(picture: Picture) -> Shown:
 
 
 def _pictures_note(parity: ParityReport) -> str:
-    alike = [f"{row.runtime} {row.precision}" for row in parity.rows if not looks_different(row)]
+    alike = [row.name for row in parity.rows if not looks_different(row)]
     return f"Nothing that an eye could see differs in {', '.join(alike)}" if alike else ""
 
 
@@ -261,6 +315,7 @@ _BUDGET_NAMES = {
     "input_max_abs": "input tensor, largest difference",
     "output_max_relative_error": "raw outputs, largest relative error",
     "output_min_snr_db": "raw outputs, least signal to noise (dB)",
+    "layer_min_snr_db": "a layer by itself, least signal to noise (dB)",
     "matched_iou": "IoU of the same object",
     "min_matched_fraction": "least share of objects matched",
     "threshold_tolerance": "score tolerance at the threshold",
@@ -271,13 +326,38 @@ _BUDGET_NAMES = {
     "max_cross_runtime_map_points": "largest difference of mAP between runtimes (points)",
 }
 
+_CLASS_BUDGET_NAMES = {
+    "min_objects": "least objects to judge by",
+    "min_matched_fraction": "least share of objects matched",
+    "min_ap_fraction": "least share of the float AP",
+    "max_ap_drop_points": "most AP lost (points)",
+}
+
 
 def _budget_rows(budgets: Budgets) -> tuple[tuple[str, tuple[str, ...]], ...]:
-    tables = [budgets.of(precision).model_dump() for precision in PRECISIONS]
-    return tuple(
-        (name, tuple(NOTHING if table[key] is None else f"{table[key]:g}" for table in tables))
+    by_precision = [budgets.of(precision) for precision in PRECISIONS]
+    labels = dict.fromkeys((EVERY_CLASS, *(label for budget in by_precision for label in budget.classes)))
+    rows = [
+        (name, tuple(_limit(getattr(budget, key)) for budget in by_precision))
         for key, name in _BUDGET_NAMES.items()
-    )
+    ]
+    for label in labels:
+        who = "each class" if label == EVERY_CLASS else f"class {label}"
+        limits = [budget.of_class(label) for budget in by_precision]
+        rows += [
+            (f"{who}: {name}", tuple(_limit(_judged(one, key)) for one in limits))
+            for key, name in _CLASS_BUDGET_NAMES.items()
+        ]
+    return tuple(rows)
+
+
+def _judged(limits: ClassBudget, key: str) -> float | None:
+    value: float | None = getattr(limits, key)
+    return value if limits.judges else None
+
+
+def _limit(value: float | None) -> str:
+    return NOTHING if value is None else f"{value:g}"
 
 
 def _provenance(
@@ -302,25 +382,3 @@ def _provenance(
     if machine.governor:
         lines.append(("frequency governor", machine.governor))
     return tuple(lines)
-
-
-def signed_points(fraction: float) -> str:
-    """A difference of mAP in points, with a sign where it is not 0."""
-    text = f"{100 * fraction:+.2f}"
-    return "0.00" if float(text) == 0 else text
-
-
-def _points(fraction: float | None) -> str:
-    return NOTHING if fraction is None else f"{100 * fraction:.2f}"
-
-
-def _decibels(value: float | None) -> str:
-    return NOTHING if value is None else f"{value:.1f} dB"
-
-
-def _milliseconds(value: float) -> str:
-    return f"{value:.2f} ms" if value < 10 else f"{value:.1f} ms"
-
-
-def _megabytes(count: int) -> str:
-    return f"{count / 1e6:.2f} MB"

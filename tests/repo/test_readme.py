@@ -16,6 +16,7 @@ from source_tree import ROOT
 
 from edgedet.cli.demo import find_checkpoint
 from edgedet.data import open_dataset
+from edgedet.parity import load_budgets
 from edgedet.training.config import read_train_config
 
 NOT_RUN = {
@@ -87,6 +88,14 @@ def test_the_readme_has_commands_and_none_that_is_excused_is_gone() -> None:
     found = commands()
     assert set(NOT_RUN) <= set(found)
     assert {shlex.split(command)[0] for command in found} == {"edgedet", "make"}
+
+
+def test_the_budgets_of_the_readme_can_be_loaded(tmp_path: Path) -> None:
+    (text,) = blocks("toml")
+    (tmp_path / "budgets.toml").write_text(text)
+    found = load_budgets(tmp_path / "budgets.toml")
+    assert found.int8.of_class("Platelets").min_objects == 50
+    assert found.baseline.max_map_drop_points == 0.3
 
 
 @pytest.mark.parametrize("target", [command for command in NOT_RUN if command.startswith("make")])

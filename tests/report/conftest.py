@@ -2,26 +2,50 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
 import pytest
 
 from edgedet.bench import BenchmarkReport, BenchmarkRow, Percentiles
 from edgedet.data import Summary
+from edgedet.detections import Detections
 from edgedet.environment import Environment
-from edgedet.parity import ParityReport, ParityRow, load_budgets
+from edgedet.parity import BaselineComparison, ParityReport, ParityRow, load_budgets
+from edgedet.parity.baseline import Regression
+from edgedet.parity.compare import DetectionComparison
+from edgedet.parity.distributions import Distributions
 from edgedet.parity.report import (
     ClassParity,
     ComparedImage,
     ComparedObject,
+    ImageParity,
     OutputDifference,
     Reference,
 )
 from edgedet.selection import Skipped
 from edgedet.spec import DetectorSpec, InputSpec, OutputSpec, SsdDecoder, SsdPriors
 
+sys.path.insert(0, str(Path(__file__).parent))  # for browser
+
+from browser import NAMES, Browser, find_browser
+
 HOSTILE = "<script>alert(1)</script>\" onload='x' é"
 MACHINE = Environment(
     cpu=f"A processor {HOSTILE}", cores=2, os="Linux", python="3.11", packages={"numpy": "2.0"}
 )
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    """A headless Chromium."""
+    path = find_browser()
+    if path is None:
+        pytest.skip(f"no browser is installed; one of {', '.join(NAMES)} on the path opens the pages")
+    with Browser(path) as opened:
+        yield opened
 
 
 @pytest.fixture
@@ -44,6 +68,23 @@ def compared(outcome: str) -> ComparedObject:
     theirs = {} if outcome == "gained" else {"reference_box_xyxy": box, "reference_score": score}
     ours = {} if outcome == "lost" else {"box_xyxy": box, "score": score}
     return ComparedObject(label=HOSTILE, outcome=outcome, **theirs, **ours)
+
+
+def distributions(pairs: int = 40) -> Distributions:
+    """Pairs that differ a little, some lost and some gained, counted as a run counts them."""
+    rng = np.random.default_rng(0)
+    corners = rng.uniform(0, 2000, (pairs, 2))
+    boxes = np.concatenate([corners, corners + 30], axis=1).astype(np.float32)
+    scores = rng.uniform(0.5, 0.9, pairs).astype(np.float32)
+    ids = np.zeros(pairs, np.int64)
+    found = DetectionComparison(("cell",), load_budgets().int8, 0.4)
+    moved = boxes + rng.normal(0, 0.5, boxes.shape).astype(np.float32)
+    found.add(
+        "photo 1.jpg",
+        Detections(boxes, scores, ids)[: pairs - 3],
+        Detections(moved, scores + rng.normal(0, 0.01, pairs).astype(np.float32), ids)[4:],
+    )
+    return found.counter.distributions()
 
 
 def row(
@@ -78,12 +119,43 @@ def row(
         output_snr_db=35.0,
         output_max_relative_error=0.01,
         outputs=(OutputDifference(name=HOSTILE, max_relative_error=0.01, snr_db=35.0),),
-        classes=(ClassParity(label=HOSTILE, matched=10, lost=lost, gained=gained, excused=1, ap_delta=None),),
+        classes=(
+            ClassParity(label=HOSTILE, matched=10, lost=lost, gained=gained, excused=1, ap_delta=None),
+            ClassParity(
+                label="cell",
+                matched=30,
+                lost=0,
+                gained=0,
+                excused=0,
+                boxes=12,
+                ap=0.5 if passed else 0.42,
+                reference_ap=0.5,
+                ap_delta=0.0 if passed else -0.08,
+            ),
+        ),
+        distributions=distributions(),
         worst_images=(worst,),
+        differing_images=(
+            ImageParity(
+                image_id=f"a/{HOSTILE}.jpg",
+                first_stage_over_budget="detections",
+                matched=3,
+                lost=lost,
+                gained=gained,
+                excused=0,
+                classes=(HOSTILE,),
+                max_score_delta=0.01,
+                max_box_px=1.5,
+                output_snr_db=35.0,
+            ),
+        ),
+        differing_images_left_out=7,
         first_stage_over_budget=None if passed else "raw outputs",
         stages_over_budget=() if passed else ("raw outputs", "mAP"),
         passed=passed,
-        reasons=() if passed else (f"because {HOSTILE}",),
+        reasons=()
+        if passed
+        else (f"because {HOSTILE}", "class cell: AP fell by 8.00 points; the budget is 2"),
     )
 
 
@@ -108,6 +180,18 @@ def parity() -> ParityReport:
         environment=MACHINE,
         passed=False,
     )
+
+
+@pytest.fixture
+def regressed(parity: ParityReport) -> ParityReport:
+    """The same, worse than its baseline."""
+    worse = Regression(
+        runtime="ort", precision="int8", device="local", stage="mAP", label=HOSTILE, reason=f"worse {HOSTILE}"
+    )
+    found = BaselineComparison(
+        differences=(f"another {HOSTILE}",), rows=(), new=("ort fp16",), regressions=(worse,), passed=False
+    )
+    return parity.model_copy(update={"baseline": found})
 
 
 def timed(precision: str, threads: int, p50: float, speedup: float | None) -> BenchmarkRow:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -124,3 +125,21 @@ def test_an_image_that_is_gone_is_left_out(parity, gone: bool):
     if gone:
         photos.image_ids = []
     assert comparison_pictures(parity, photos) == ()
+
+
+def test_three_pictures_of_each_artifact_fit_in_a_page_that_can_be_mailed(parity):
+    class Noise(Photos):
+        """An image that no codec makes small."""
+
+        def __getitem__(self, index: int) -> LabelledImage:
+            image = super().__getitem__(index)
+            pixels = np.random.default_rng(0).integers(0, 255, (900, 1200, 3), np.uint8)
+            return replace(image, image_bgr=pixels)
+
+    worst = parity.rows[1].worst_images[0]
+    row = parity.rows[1].model_copy(update={"worst_images": (worst, worst, worst)})
+    pictures = comparison_pictures(parity.model_copy(update={"rows": (row,) * 6}), Noise())
+    assert len(pictures) == 18
+    assert max(len(picture.jpeg) for picture in pictures) <= 64_000
+    assert all(picture.size_hw[1] > 200 for picture in pictures)
+    assert len(comparison_pictures(parity.model_copy(update={"rows": (row,) * 12}), Noise())) == 12

@@ -1,0 +1,284 @@
+"""A run against an earlier one of the same detector on the same images: what became worse, and by how much.
+
+A gate for continuous integration: budgets say what an artifact may differ from PyTorch, which leaves room; a
+baseline says that it may not use that room up unnoticed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from edgedet.errors import DataError
+from edgedet.parity.baseline import BaselineComparison, ClassChange, Regression, RowChange
+from edgedet.parity.budgets import BaselineLimits
+from edgedet.parity.compare import ClassCount
+from edgedet.parity.report import ClassParity, ParityReport, ParityRow, Stage
+from edgedet.spec import Precision
+
+_Key = tuple[str, Precision, str]
+
+# Two runs of one float detector on the same images differ by less.
+_SAME_MAP = 1e-4
+
+
+def compare_with_baseline(
+    report: ParityReport,
+    baseline: ParityReport,
+    runtimes: Sequence[str] | None = None,
+    precisions: Sequence[str] | None = None,
+) -> BaselineComparison:
+    """What became worse since an earlier run.
+
+    Args:
+        report: The run.
+        baseline: The earlier one.
+        runtimes: Those that the run was asked for; artifacts of others are not missed. None for all.
+        precisions: Likewise.
+
+    Raises:
+        DataError: The two cannot be compared: another detector, other classes, other images, or no artifact
+            in common.
+    """
+    check_comparable(report, baseline)
+    ours, theirs = _by_key(report.rows), _by_key(baseline.rows)
+    rows: list[RowChange] = []
+    regressions: list[Regression] = []
+    for key in [key for key in ours if key in theirs]:
+        change = _change(ours[key], theirs[key], _matches_alike(key[1], report, baseline))
+        rows.append(change)
+        regressions += _regressions(ours[key], theirs[key], change, report.budgets.baseline)
+    regressions += [
+        _gone(row, report)
+        for key, row in theirs.items()
+        if key not in ours and _asked_for(row, runtimes, precisions)
+    ]
+    return BaselineComparison(
+        differences=tuple(_differences(report, baseline)),
+        rows=tuple(rows),
+        new=tuple(row.name for key, row in ours.items() if key not in theirs),
+        regressions=tuple(regressions),
+        passed=not regressions,
+    )
+
+
+def check_comparable(report: ParityReport, baseline: ParityReport) -> None:
+    """Refuse a baseline whose figures mean something else.
+
+    Raises:
+        DataError: It is of another detector, of other classes or images, or has no artifact in common.
+    """
+    check_same_detector(report.detector, [one.label for one in report.rows[0].classes], baseline)
+    checks = (
+        ("data", report.data, baseline.data),
+        ("images", report.images, baseline.images),
+        ("labelled boxes", report.boxes, baseline.boxes),
+    )
+    for what, got, expected in checks:
+        if got != expected:
+            raise _incomparable(f"a run with {what} {got}", f"{what} {expected}, as in the baseline")
+    if not set(_by_key(report.rows)) & set(_by_key(baseline.rows)):
+        names = ", ".join(row.name for row in baseline.rows) or "nothing"
+        raise _incomparable(
+            f"a run of {', '.join(row.name for row in report.rows)}",
+            f"some of what the baseline has: {names}",
+        )
+
+
+def check_same_detector(name: str, labels: Sequence[str], baseline: ParityReport) -> None:
+    """Refuse the baseline of another detector, before any work is done.
+
+    Args:
+        name: Name of the detector.
+        labels: Its classes.
+        baseline: The earlier run.
+
+    Raises:
+        DataError: It is of a detector of another name or other classes, or of no artifact.
+    """
+    if not baseline.rows:
+        raise _incomparable("a baseline without artifacts", "one with some")
+    if name != baseline.detector:
+        raise _incomparable(f"a run of {name}", f"one of {baseline.detector}, as in the baseline")
+    theirs = [one.label for one in baseline.rows[0].classes]
+    if list(labels) != theirs:
+        raise _incomparable(f"the classes {', '.join(labels)}", f"those of the baseline: {', '.join(theirs)}")
+
+
+def _incomparable(got: str, expected: str) -> DataError:
+    return DataError(
+        "the run and its baseline cannot be compared",
+        got=got,
+        expected=expected,
+        fix="use the same images, --split and --limit, or write a new baseline with --json",
+    )
+
+
+def _by_key(rows: Sequence[ParityRow]) -> dict[_Key, ParityRow]:
+    return {(row.runtime, row.precision, row.device): row for row in rows}
+
+
+def _matches_alike(precision: Precision, ours: ParityReport, theirs: ParityReport) -> bool:
+    """Whether both runs mean the same by a detection that has a partner."""
+    if ours.score_threshold != theirs.score_threshold:
+        return False
+    one, other = ours.budgets.of(precision), theirs.budgets.of(precision)
+    return (one.matched_iou, one.threshold_tolerance) == (other.matched_iou, other.threshold_tolerance)
+
+
+def _asked_for(row: ParityRow, runtimes: Sequence[str] | None, precisions: Sequence[str] | None) -> bool:
+    return (runtimes is None or row.runtime in runtimes) and (
+        precisions is None or row.precision in precisions
+    )
+
+
+def _change(row: ParityRow, old: ParityRow, alike: bool) -> RowChange:
+    return RowChange(
+        runtime=row.runtime,
+        precision=row.precision,
+        device=row.device,
+        same_file=row.model_sha256 == old.model_sha256,
+        map_change=_difference(row.map, old.map),
+        matched_fraction_change=row.matched_fraction - old.matched_fraction if alike else None,
+        snr_change_db=_difference(row.output_snr_db, old.output_snr_db),
+        classes=tuple(
+            ClassChange(
+                label=one.label,
+                ap_change=_difference(one.ap, was.ap),
+                matched_fraction_change=_matched(one) - _matched(was) if alike else None,
+            )
+            for one, was in zip(row.classes, old.classes, strict=True)
+        ),
+    )
+
+
+def _regressions(
+    row: ParityRow, old: ParityRow, change: RowChange, limits: BaselineLimits
+) -> Iterator[Regression]:
+    """First stage first; a runtime that fails now has no figures that could be compared."""
+    if not row.images and old.images:
+        yield _regression(row, "runtime", "it ran in the baseline and does not run now")
+        return
+    if _fell(change.snr_change_db, limits.max_snr_drop_db):
+        yield _regression(
+            row,
+            "raw outputs",
+            f"{row.output_snr_db:.1f} dB signal to noise, {old.output_snr_db:.1f} in the baseline; "
+            f"the limit is a fall of {limits.max_snr_drop_db:g} dB",
+        )
+    if _fell(change.matched_fraction_change, limits.max_matched_drop):
+        label = _worst_class(change)
+        yield _regression(
+            row,
+            "detections",
+            f"{row.matched_percent:.2f} % of detections match, {old.matched_percent:.2f} % in the baseline; "
+            f"the limit is a fall of {100 * (limits.max_matched_drop or 0):g} points"
+            + (f"; class {label} lost most" if label else ""),
+            label,
+        )
+    yield from _map_regressions(row, old, change, limits)
+
+
+def _map_regressions(
+    row: ParityRow, old: ParityRow, change: RowChange, limits: BaselineLimits
+) -> Iterator[Regression]:
+    limit = limits.max_map_drop_points
+    if change.map_change is not None and _fell(100 * change.map_change, limit):
+        yield _regression(row, "mAP", _fall("mAP", row.map, old.map, limit))
+    limit = limits.max_class_ap_drop_points
+    for one, was, moved in zip(row.classes, old.classes, change.classes, strict=True):
+        if moved.ap_change is not None and _fell(100 * moved.ap_change, limit):
+            yield _regression(row, "mAP", _fall(f"class {one.label}: AP", one.ap, was.ap, limit), one.label)
+
+
+def _fall(what: str, now: float | None, before: float | None, limit: float | None) -> str:
+    return (
+        f"{what} {100 * (now or 0):.2f}, {100 * (before or 0):.2f} in the baseline; "
+        f"the limit is a fall of {limit or 0:g}"
+    )
+
+
+def _fell(change: float | None, limit: float | None) -> bool:
+    # A fall by the very limit is within it, whatever its last bit is.
+    return change is not None and limit is not None and -change > limit + 1e-9
+
+
+def _worst_class(change: RowChange) -> str:
+    """The class of whose detections most have lost their partner; "" where none has."""
+    moved = {one.label: one.matched_fraction_change or 0.0 for one in change.classes}
+    label = min(moved, key=lambda name: moved[name], default="")
+    return label if label and moved[label] < 0 else ""
+
+
+def _regression(row: ParityRow, stage: Stage, reason: str, label: str = "") -> Regression:
+    return Regression(
+        runtime=row.runtime,
+        precision=row.precision,
+        device=row.device,
+        stage=stage,
+        label=label,
+        reason=reason,
+    )
+
+
+def _gone(row: ParityRow, report: ParityReport) -> Regression:
+    reasons = [
+        one.reason for one in report.skipped if (one.runtime, one.precision) == (row.runtime, row.precision)
+    ]
+    why = f": {reasons[0]}" if reasons else ""
+    return _regression(row, "runtime", f"it is in the baseline and was not compared now{why}")
+
+
+def _differences(report: ParityReport, baseline: ParityReport) -> Iterator[str]:
+    """What else differs, which may be why figures do, one sentence each."""
+    if report.checkpoint_sha256 != baseline.checkpoint_sha256:
+        yield "another checkpoint: what became of its training is in the figures too"
+    elif _moved(report.reference.map, baseline.reference.map):
+        yield (
+            f"the same float detector reaches mAP {100 * (report.reference.map or 0):.2f} now and "
+            f"{100 * (baseline.reference.map or 0):.2f} in the baseline: other images of the same name, or "
+            "another PyTorch"
+        )
+    if report.score_threshold != baseline.score_threshold:
+        yield (
+            f"a score threshold of {report.score_threshold:g}, {baseline.score_threshold:g} in the baseline: "
+            "shares of matched detections are not compared"
+        )
+    yield from _budget_differences(report, baseline)
+    yield from _machine_differences(report, baseline)
+
+
+def _budget_differences(report: ParityReport, baseline: ParityReport) -> Iterator[str]:
+    changed = []
+    for precision in dict.fromkeys(row.precision for row in report.rows):
+        ours = report.budgets.of(precision).model_dump()
+        theirs = baseline.budgets.of(precision).model_dump()
+        names = [name for name in ours if ours[name] != theirs[name]]
+        if {"matched_iou", "threshold_tolerance"} & set(names):
+            changed.append(f"{precision} ({', '.join(names)}: shares of matched detections are not compared)")
+        elif names:
+            changed.append(f"{precision} ({', '.join(names)})")
+    if changed:
+        yield f"other budgets: {'; '.join(changed)}"
+
+
+def _machine_differences(report: ParityReport, baseline: ParityReport) -> Iterator[str]:
+    ours, theirs = report.environment, baseline.environment
+    for what, got, before in (("processor", ours.cpu, theirs.cpu), ("Python", ours.python, theirs.python)):
+        if got != before:
+            yield f"another {what}: {got}, {before} in the baseline"
+    for name in sorted(ours.packages.keys() | theirs.packages.keys()):
+        version, old = ours.packages.get(name), theirs.packages.get(name)
+        if version != old:
+            yield f"{name} {version or 'is not installed'}, {old or 'not installed'} in the baseline"
+
+
+def _moved(now: float | None, before: float | None) -> bool:
+    return (now is None) != (before is None) or abs((now or 0) - (before or 0)) > _SAME_MAP
+
+
+def _matched(one: ClassParity) -> float:
+    return ClassCount(one.matched, one.lost, one.gained).matched_fraction
+
+
+def _difference(now: float | None, before: float | None) -> float | None:
+    return None if now is None or before is None else now - before

@@ -1,0 +1,178 @@
+"""A run is held against an earlier one: what became worse is named by artifact, stage and class."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from edgedet.errors import DataError
+from edgedet.parity import ParityReport, compare_with_baseline, load_budgets, run_parity
+
+
+@pytest.fixture
+def earlier(workbench) -> ParityReport:
+    return run_parity(workbench.bundle, workbench.data)
+
+
+def changed(report: ParityReport, runtime: str, precision: str, **changes) -> ParityReport:
+    rows = tuple(
+        row.model_copy(update=changes) if (row.runtime, row.precision) == (runtime, precision) else row
+        for row in report.rows
+    )
+    return report.model_copy(update={"rows": rows})
+
+
+def test_the_same_run_twice_is_no_worse(workbench, earlier):
+    found = compare_with_baseline(run_parity(workbench.bundle, workbench.data), earlier)
+    assert (found.passed, found.regressions, found.differences, found.new) == (True, (), (), ())
+    assert len(found.rows) == 4
+    for row in found.rows:
+        assert (row.map_change, row.matched_fraction_change, row.snr_change_db) == (0, 0, 0)
+        assert all(one.ap_change == one.matched_fraction_change == 0 for one in row.classes)
+        assert row.same_file
+
+
+def test_a_class_that_is_lost_since_is_named_with_stage_and_artifact(workbench, earlier):
+    def blind(outputs):
+        logits = outputs["class_logits"].copy()
+        logits[..., 3] -= 20
+        return {**outputs, "class_logits": logits}
+
+    quantized = workbench.faults["ort", "int8"]
+    workbench.faults["ort", "int8"] = lambda outputs: blind(quantized(outputs))
+    found = compare_with_baseline(run_parity(workbench.bundle, workbench.data), earlier)
+    assert not found.passed
+    assert {one.name for one in found.regressions} == {"ort int8"}
+    named = [(one.stage, one.label) for one in found.regressions]
+    assert named == [("raw outputs", ""), ("detections", "cross"), ("mAP", ""), ("mAP", "cross")]
+    detections, average, cross = (one.reason for one in found.regressions[1:])
+    assert "100.00 % in the baseline; the limit is a fall of 1 points; class cross lost most" in detections
+    assert average.startswith("mAP ")
+    assert cross.startswith("class cross: AP 0.00, ")
+    assert cross.endswith("in the baseline; the limit is a fall of 2")
+
+
+@pytest.mark.parametrize(
+    ("change", "limit", "stage"),
+    [
+        ({"map": 0.10}, {"max_map_drop_points": 5.0}, "mAP"),
+        ({"matched_fraction": 0.90}, {"max_matched_drop": 0.05}, "detections"),
+        ({"output_snr_db": 190.0}, {"max_snr_drop_db": 5.0}, "raw outputs"),
+    ],
+)
+def test_each_limit_is_the_users_and_what_lies_within_it_passes(earlier, change, limit, stage):
+    ((name, value),) = change.items()
+    worse = changed(earlier, "ort", "int8", **change)
+    (row,) = [row for row in earlier.rows if (row.runtime, row.precision) == ("ort", "int8")]
+    fall = (getattr(row, name) - value) * (100 if name == "map" else 1)
+    ((key, _),) = limit.items()
+    for allowed, regressions in ((fall * 0.9, 1), (fall, 0), (fall * 1.1, 0)):
+        limits = load_budgets().baseline.model_copy(update={key: allowed})
+        report = worse.model_copy(update={"budgets": worse.budgets.model_copy(update={"baseline": limits})})
+        found = compare_with_baseline(report, earlier)
+        assert [one.stage for one in found.regressions] == [stage] * regressions
+    better = compare_with_baseline(earlier, worse)
+    assert better.passed, "getting better is no regression"
+
+
+def test_an_artifact_that_is_gone_fails_unless_it_was_not_asked_for(workbench, earlier):
+    report = run_parity(workbench.bundle, workbench.data, runtimes=["ort"])
+    found = compare_with_baseline(report, earlier, runtimes=["ort"])
+    assert found.passed
+    assert [row.runtime for row in found.rows] == ["ort", "ort"]
+    found = compare_with_baseline(report, earlier)
+    assert [(one.name, one.stage) for one in found.regressions] == [
+        ("openvino fp32", "runtime"),
+        ("openvino int8", "runtime"),
+    ]
+    assert "was not compared now" in found.regressions[0].reason
+    assert compare_with_baseline(earlier, report).new == ("openvino fp32", "openvino int8")
+
+
+def test_an_artifact_that_does_not_run_any_more_is_named(earlier):
+    found = compare_with_baseline(changed(earlier, "ort", "int8", images=0, map=None), earlier)
+    (regression,) = found.regressions
+    assert (regression.stage, regression.reason) == ("runtime", "it ran in the baseline and does not run now")
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"detector": "another"}, "got a run of fake; expected one of another"),
+        ({"data": "coco photos val"}, "expected data coco photos val, as in the baseline"),
+        ({"images": 7}, "got a run with images 10; expected images 7"),
+        ({"boxes": 7}, "labelled boxes 7"),
+        ({"rows": ()}, "a baseline without artifacts"),
+    ],
+)
+def test_a_baseline_of_something_else_is_refused(earlier, changes, words):
+    with pytest.raises(DataError, match=words):
+        compare_with_baseline(earlier, earlier.model_copy(update=changes))
+
+
+def test_other_classes_and_no_artifact_in_common_are_refused(workbench, earlier):
+    row = earlier.rows[0]
+    renamed = tuple(one.model_copy(update={"label": f"{one.label}s"}) for one in row.classes)
+    other = earlier.model_copy(update={"rows": (row.model_copy(update={"classes": renamed}),)})
+    with pytest.raises(
+        DataError, match="got the classes circle, square, cross; expected those of the baseline: circles"
+    ):
+        compare_with_baseline(earlier, other)
+    elsewhere = earlier.model_copy(update={"rows": (row.model_copy(update={"device": "ssh://pi"}),)})
+    with pytest.raises(DataError, match="some of what the baseline has: openvino fp32 on ssh://pi"):
+        compare_with_baseline(earlier, elsewhere)
+
+
+def test_what_else_differs_is_said_and_shares_under_other_rules_are_not_compared(earlier):
+    int8 = earlier.budgets.int8.model_copy(update={"matched_iou": 0.5})
+    environment = earlier.environment.model_copy(
+        update={"packages": {**earlier.environment.packages, "onnxruntime": "0.1"}}
+    )
+    other = earlier.model_copy(
+        update={
+            "checkpoint_sha256": "1" * 64,
+            "budgets": earlier.budgets.model_copy(update={"int8": int8}),
+            "environment": environment,
+        }
+    )
+    worse = changed(earlier, "ort", "int8", matched_fraction=0.0)
+    found = compare_with_baseline(worse, other)
+    assert found.passed
+    changes = {(row.runtime, row.precision): row.matched_fraction_change for row in found.rows}
+    assert changes["ort", "int8"] is None
+    assert changes["ort", "fp32"] == 0
+    checkpoint, limits, package = found.differences
+    assert checkpoint.startswith("another checkpoint")
+    assert limits == "other budgets: int8 (matched_iou: shares of matched detections are not compared)"
+    assert package.endswith("0.1 in the baseline")
+    reference = earlier.reference.model_copy(update={"map": 0.1})
+    (said,) = compare_with_baseline(earlier, earlier.model_copy(update={"reference": reference})).differences
+    assert "other images of the same name" in said
+
+
+def test_a_report_of_an_earlier_version_can_be_a_baseline(earlier, tmp_path: Path):
+    """Without what this version added: the fields of 0.1.0's first reports are read."""
+    values = earlier.model_dump(mode="json")
+    del values["baseline"], values["budgets"]["baseline"]
+    for precision in ("fp32", "fp16", "int8", "int8_a16", "int8_dynamic"):
+        del values["budgets"][precision]["classes"]
+    for row in values["rows"]:
+        for name in ("distributions", "differing_images", "differing_images_left_out"):
+            del row[name]
+        for one in row["classes"]:
+            for name in ("boxes", "ap", "reference_ap", "unjudged"):
+                del one[name]
+    (tmp_path / "old.json").write_text(json.dumps(values))
+    found = compare_with_baseline(earlier, ParityReport.load(tmp_path / "old.json"))
+    assert found.passed
+    assert found.rows[0].classes[0].ap_change is None
+    assert found.differences == ("other budgets: fp32 (classes); int8 (classes)",)
+
+
+def test_the_comparison_is_part_of_the_report_and_survives_its_file(earlier, tmp_path: Path):
+    report = earlier.model_copy(update={"baseline": compare_with_baseline(earlier, earlier)})
+    report.save(tmp_path / "parity.json")
+    assert ParityReport.load(tmp_path / "parity.json") == report
+    assert earlier.baseline is None

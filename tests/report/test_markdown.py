@@ -1,0 +1,43 @@
+"""The summary says the verdict first, and no name can break its tables."""
+
+from __future__ import annotations
+
+from edgedet.report import markdown_of
+
+
+def test_the_verdict_comes_first_and_every_artifact_has_a_line(parity):
+    text = markdown_of(parity)
+    assert text.startswith("### Failed: 1 of 2 artifacts that could be compared is outside the budget\n")
+    assert "| ort fp32 | 2.35 MB | 50.00 | -1.00 | 99.99 % | 0 / 0 | 35.0 dB | within budget |" in text
+    assert "| fails at raw outputs |" in text
+    assert "<details><summary>ort int8: why it fails</summary>\n\n- because " in text
+    assert "| cell | 50.00 | 0.00 | -8.00 |" in text
+    assert "tflite int8 was not compared: " in text
+    passed = parity.model_copy(update={"rows": parity.rows[:1], "passed": True, "skipped": ()})
+    assert markdown_of(passed).startswith(
+        "### Passed: The artifact detects what PyTorch detects, within budget\n"
+    )
+
+
+def test_a_fall_below_the_baseline_fails_and_is_named(regressed):
+    text = markdown_of(regressed)
+    assert "1 figure is worse than in the baseline by more than may be" in text.splitlines()[0]
+    assert "| ort int8 | mAP | &lt;script&gt;" in text
+    assert "- not in the baseline: ort fp16" in text
+    rows = tuple(row.model_copy(update={"passed": True, "reasons": ()}) for row in regressed.rows)
+    alone = markdown_of(regressed.model_copy(update={"rows": rows, "passed": True}))
+    assert alone.startswith("### Failed: All 2 artifacts that could be compared detect")
+
+
+def test_names_from_outside_are_words_in_one_cell(parity):
+    name = "a|b\nc`d` <img src=x> *bold* [link](x)"
+    image = parity.rows[1].differing_images[0].model_copy(update={"image_id": name})
+    row = parity.rows[1].model_copy(update={"differing_images": (image,)})
+    (line,) = [
+        line
+        for line in markdown_of(parity.model_copy(update={"rows": (row,)})).splitlines()
+        if "bold" in line
+    ]
+    assert line.startswith("| a\\|b c\\`d\\` &lt;img src=x&gt; \\*bold\\* \\[link\\](x) | detections | ")
+    assert line.replace("\\|", "").count("|") == 6
+    assert "<script" not in markdown_of(parity)
