@@ -119,6 +119,13 @@ def tflite_bundle(shared_folder: Path, trained: Path) -> Bundle:
 
 
 @pytest.fixture(scope="session")
+def bccd_fp32_bundle(shared_folder: Path) -> Bundle:
+    """ONNX in fp32 of the committed blood-cell detector, to be read and never written."""
+    checkpoint = ROOT / "weights" / "bccd_ssdlite320_mobilenetv2.safetensors"
+    return open_bundle(_made_once(shared_folder / "bccd_fp32", checkpoint, "onnx", "fp32"))
+
+
+@pytest.fixture(scope="session")
 def bccd_bundle(shared_folder: Path, test_data: Path) -> Bundle:
     """The CPU targets in fp32 and int8 of the committed blood-cell detector, to be read and never written."""
     pytest.importorskip("litert_torch", reason="the export extra is not installed")

@@ -68,7 +68,8 @@ def coco_precision(images: Sequence[EvaluatedImage], labels: Sequence[str]) -> C
         return CocoPrecision(np.full((10, 101, len(labels), 4), -1.0))
     try:
         from pycocotools.coco import COCO  # type: ignore[import-untyped]
-        from pycocotools.cocoeval import COCOeval  # type: ignore[import-untyped]
+
+        from edgedet.evaluate.coco_matching import SparseEvaluation
     except ModuleNotFoundError as exc:
         raise missing_extra("mean average precision", exc, "evaluate") from exc
     with redirect_stdout(io.StringIO()):
@@ -77,8 +78,8 @@ def coco_precision(images: Sequence[EvaluatedImage], labels: Sequence[str]) -> C
         found.dataset = _document(images, labels, _detection_annotations(images))
         truth.createIndex()
         found.createIndex()
-        evaluation = COCOeval(truth, found, "bbox")
-        evaluation.params.maxDets = [1, 10, MAX_DETECTIONS]
+        evaluation = SparseEvaluation(truth, found, "bbox")
+        evaluation.params.maxDets = [MAX_DETECTIONS]
         evaluation.evaluate()
         evaluation.accumulate()
     return CocoPrecision(evaluation.eval["precision"][..., -1])

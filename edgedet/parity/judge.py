@@ -9,12 +9,35 @@ from edgedet.evaluate import AccuracyReport
 from edgedet.parity.budgets import Budget
 from edgedet.parity.classes import judge_class_ap, judge_class_matches
 from edgedet.parity.compare import ERROR_LIMIT, DecodedComparison, DetectionComparison, ImageOutputs
+from edgedet.parity.foreign import ForeignField
+from edgedet.parity.input_tensor import InputComparison
 from edgedet.parity.layers import LayersReport
 from edgedet.parity.report import OutputDifference, Stage, floor_percent
 from edgedet.spec import Precision
 
 # Below this, raw outputs are over their budget whatever the layers are.
 EXCUSED_MIN_SNR_DB = 20.0
+
+# Of the stages, as the data passes them; a field of the spec that none of them depends on comes last.
+_ORDER: tuple[Stage, ...] = (
+    "input tensor",
+    "layers",
+    "raw outputs",
+    "decoded boxes",
+    "detections",
+    "mAP",
+    "spec",
+)
+
+# Where to look when everything before a stage is within its budget.
+_DECODING_HINT = (
+    ". The raw outputs are within their budget: "
+    "look at decoding (priors, variances, the way back to the image)"
+)
+_SUPPRESSION_HINT = (
+    ". The boxes before suppression are within their budget: "
+    "look at suppression (IoU threshold, classes, limit)"
+)
 
 RuntimeMap = tuple[str, float | None]  # name of a runtime, and its mAP
 
@@ -34,39 +57,48 @@ class Measured:
     Attributes:
         failure: What the runtime said when it failed, or "".
         foreign: Fields in which the artifact's own spec is not that of the bundle.
-        input_max_abs: Largest difference of the input tensor that the artifact's own spec asks for.
+        input: The input tensor that the artifact is fed against that which the bundle's spec asks for.
         outputs: Raw outputs against the artifact's reference.
         layers: What its layers compute by themselves, where that was looked at.
         decoded: Boxes before suppression against the artifact's reference.
         detections: Detections against the float detector, or what was trained in 8 bits.
+        same_integers: Detections against the artifact's reference.
         accuracy: Accuracy of the artifact.
         reference: Accuracy of the float detector.
         image_outputs: Raw outputs of each image, in the order of `detections.images`.
     """
 
     failure: str
-    foreign: tuple[str, ...]
-    input_max_abs: float
+    foreign: tuple[ForeignField, ...]
+    input: InputComparison
     outputs: tuple[OutputDifference, ...] | None
     layers: LayersReport | None
     decoded: DecodedComparison | None
     detections: DetectionComparison
+    same_integers: DetectionComparison
     accuracy: AccuracyReport
     reference: AccuracyReport
     image_outputs: Sequence[ImageOutputs] = ()
 
 
 def judge(measured: Measured, budget: Budget) -> list[Breach]:
-    """Every limit of the budget that was broken, first stage first."""
+    """Every limit of the budget that was broken, first stage first.
+
+    A field of the artifact's own spec that is not that of the bundle belongs to the stage that it governs and
+    comes first there, as the cause of the figures behind it. What governs no stage is `spec`, the last.
+    """
     if measured.failure:
-        return [*_judge_spec(measured.foreign), Breach("runtime", measured.failure)]
-    return [
-        *_judge_input(measured.input_max_abs, budget),
-        *_judge_spec(measured.foreign),
+        foreign = [Breach("spec", one.reason) for one in measured.foreign]
+        return [*foreign, Breach("runtime", measured.failure)]
+    outputs = judge_outputs(measured.outputs or (), measured.layers, budget)
+    decoded = _judge_decoded(measured.decoded, budget, alone=not outputs)
+    found = [
+        *(Breach(one.stage, one.reason) for one in measured.foreign),
+        *_judge_input(measured.input, budget),
         *_judge_layers(measured.layers, budget),
-        *judge_outputs(measured.outputs or (), measured.layers, budget),
-        *_judge_decoded(measured.decoded, budget),
-        *_judge_detections(measured.detections, budget),
+        *outputs,
+        *decoded,
+        *_judge_detections(measured, budget, alone=not outputs and not decoded),
         *(Breach("detections", reason) for reason in judge_class_matches(measured.detections, budget)),
         *_judge_map(measured.accuracy.map, measured.reference.map, budget),
         *(
@@ -74,6 +106,7 @@ def judge(measured: Measured, budget: Budget) -> list[Breach]:
             for reason in judge_class_ap(measured.detections, measured.accuracy, measured.reference, budget)
         ),
     ]
+    return sorted(found, key=lambda breach: _ORDER.index(breach.stage))
 
 
 def judge_across_runtimes(
@@ -95,19 +128,13 @@ def judge_across_runtimes(
     return breaches
 
 
-def _judge_spec(foreign: Sequence[str]) -> list[Breach]:
-    if not foreign:
+def _judge_input(compared: InputComparison, budget: Budget) -> list[Breach]:
+    if compared.max_abs <= budget.input_max_abs:
         return []
-    reason = f"the artifact's own spec differs from that of the bundle in {', '.join(foreign)}"
-    return [Breach("spec", reason)]
-
-
-def _judge_input(input_max_abs: float, budget: Budget) -> list[Breach]:
-    if input_max_abs <= budget.input_max_abs:
-        return []
-    by = "cannot be compared" if input_max_abs >= ERROR_LIMIT else f"differs by {input_max_abs:.3g}"
+    by = "cannot be compared" if compared.max_abs >= ERROR_LIMIT else f"differs by {compared.max_abs:.3g}"
+    cause = f": {compared.cause}" if compared.cause else ""
     limit = f"the budget is {budget.input_max_abs:g}"
-    return [Breach("input tensor", f"the input tensor that the artifact's own spec asks for {by}; {limit}")]
+    return [Breach("input tensor", f"the input tensor that the artifact is fed {by}; {limit}{cause}")]
 
 
 def judge_outputs(
@@ -172,25 +199,26 @@ def explanation(layers: LayersReport | None, budget: Budget) -> str:
     )
 
 
-def _judge_decoded(decoded: DecodedComparison | None, budget: Budget) -> list[Breach]:
+def _judge_decoded(decoded: DecodedComparison | None, budget: Budget, *, alone: bool) -> list[Breach]:
     if decoded is None:
         return []
     breaches = []
+    hint = _DECODING_HINT if alone else ""
     if decoded.matched_fraction < budget.min_matched_fraction:
         reason = (
             f"{_percent(decoded.matched_fraction)} of the boxes before suppression are the same at IoU "
-            f"{budget.matched_iou:g}; the budget is {_percent(budget.min_matched_fraction)}"
+            f"{budget.matched_iou:g}; the budget is {_percent(budget.min_matched_fraction)}{hint}"
         )
         breaches.append(Breach("decoded boxes", reason))
     if budget.max_box_px is not None and decoded.max_box_px > budget.max_box_px:
         limit = f"the budget is {budget.max_box_px:g}"
-        reason = f"a box before suppression differs by {decoded.max_box_px:.3g} px; {limit}"
+        reason = f"a box before suppression differs by {decoded.max_box_px:.3g} px; {limit}{hint}"
         breaches.append(Breach("decoded boxes", reason))
     return breaches
 
 
-def _judge_detections(found: DetectionComparison, budget: Budget) -> list[Breach]:
-    breaches = []
+def _judge_detections(measured: Measured, budget: Budget, *, alone: bool) -> list[Breach]:
+    found, breaches = measured.detections, []
     if not found.reference_objects:
         reason = f"nothing to compare: the reference found nothing above {found.score_threshold:g}"
         breaches.append(Breach("detections", reason))
@@ -198,7 +226,8 @@ def _judge_detections(found: DetectionComparison, budget: Budget) -> list[Breach
         reason = f"not one of the {found.reference_objects} objects of the reference was found"
         breaches.append(Breach("detections", reason))
     if found.matched_fraction < budget.min_matched_fraction:
-        breaches.append(Breach("detections", _unmatched(found, budget)))
+        hint = _detections_hint(measured.same_integers, budget) if alone else ""
+        breaches.append(Breach("detections", _unmatched(found, budget) + hint))
     if budget.max_score_delta is not None and found.max_score_delta > budget.max_score_delta:
         reason = f"a score differs by {found.max_score_delta:.2g}; the budget is {budget.max_score_delta:g}"
         breaches.append(Breach("detections", reason))
@@ -206,6 +235,16 @@ def _judge_detections(found: DetectionComparison, budget: Budget) -> list[Breach
         reason = f"a box differs by {found.max_box_px:.3g} px; the budget is {budget.max_box_px:g}"
         breaches.append(Breach("detections", reason))
     return breaches
+
+
+def _detections_hint(same_integers: DetectionComparison, budget: Budget) -> str:
+    """Where to look when everything before suppression is within its budget."""
+    if same_integers.matched_fraction < budget.min_matched_fraction:
+        return _SUPPRESSION_HINT
+    return (
+        f". {_percent(same_integers.matched_fraction)} match those of PyTorch that computes the same "
+        "integers: this is what quantization costs, and no fault of the runtime"
+    )
 
 
 def _unmatched(found: DetectionComparison, budget: Budget) -> str:

@@ -13,7 +13,9 @@ from edgedet.evaluate import AccuracyReport, Evaluator
 from edgedet.intermediate import Intermediates
 from edgedet.parity.budgets import Budgets
 from edgedet.parity.compare import DecodedComparison, DetectionComparison, OutputComparison
+from edgedet.parity.foreign import ForeignField
 from edgedet.parity.frame import Frame, QuantizedReferences
+from edgedet.parity.input_tensor import InputComparison
 from edgedet.parity.judge import Measured, judge_outputs
 from edgedet.parity.layers import LayerReference, LayersReport
 from edgedet.parity.rows import Judged
@@ -35,19 +37,19 @@ class ViewSource(Protocol):
         device: Where it runs.
         spec: The one in the file.
         foreign_fields: Fields in which that is not what the bundle says.
-        input_max_abs: Largest difference of its input tensors from those of the bundle's spec so far.
+        input: Its input tensors against those of the bundle's spec.
     """
 
     artifact: Artifact
     device: str
-    input_max_abs: float
+    input: InputComparison
 
     @property
     def spec(self) -> DetectorSpec:
         """The spec in the file."""
 
     @property
-    def foreign_fields(self) -> tuple[str, ...]:
+    def foreign_fields(self) -> tuple[ForeignField, ...]:
         """Fields in which it differs."""
 
     def view(self, frame: Frame) -> View:
@@ -71,12 +73,15 @@ class Lane:
         self._budget = budgets.of(source.artifact.precision)
         self._reference_key = fakes.open(source.artifact)
         self._failure = ""
-        if not _INCOMPARABLE.isdisjoint(source.foreign_fields):
+        if not _INCOMPARABLE.isdisjoint(one.field for one in source.foreign_fields):
             self._failure = "it was not run, since such outputs and classes cannot be compared"
         self._images = 0
         self._outputs = OutputComparison([output.name for output in spec.outputs])
         self._decoded = DecodedComparison(self._budget, spec.score_threshold)
         self._detections = DetectionComparison(spec.labels, self._budget, spec.score_threshold)
+        self._same_integers = self._detections
+        if self._reference_key is not None and self._reference_key.observer != "learned":
+            self._same_integers = DetectionComparison(spec.labels, self._budget, spec.score_threshold)
         self._evaluator = Evaluator(spec.labels)
         self._layers: LayersReport | None = None
         self._frames: list[Frame] = []  # the first, and that with the most noise
@@ -132,11 +137,10 @@ class Lane:
         expected = frame.float_view if key is None else frame.fake_views[key]
         # Weights that were trained in 8 bits are not what anyone would run in float.
         trained = expected if key is not None and key.observer == "learned" else frame.float_view
-        self._detections.add(
-            labelled.image_id,
-            trained.detections.above(threshold)[:limit],
-            view.detections.above(threshold)[:limit],
-        )
+        found = view.detections.above(threshold)[:limit]
+        self._detections.add(labelled.image_id, trained.detections.above(threshold)[:limit], found)
+        if self._same_integers is not self._detections:
+            self._same_integers.add(labelled.image_id, expected.detections.above(threshold)[:limit], found)
         self._evaluator.add(labelled, view.detections)
         noise = self._outputs.add(expected.outputs, view.outputs)
         if noise > self._most_noise:
@@ -151,11 +155,12 @@ class Lane:
         measured = Measured(
             failure=self._failure,
             foreign=self._source.foreign_fields,
-            input_max_abs=self._source.input_max_abs,
+            input=self._source.input,
             outputs=None if failed else self._outputs.differences(),
             layers=None if failed else self._layers,
             decoded=None if failed else self._decoded,
             detections=self._detections,
+            same_integers=self._same_integers,
             accuracy=evaluator.report(),
             reference=reference,
             image_outputs=self._outputs.images,

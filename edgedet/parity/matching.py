@@ -92,6 +92,8 @@ def _greedy_pairs(reference: Detections, candidate: Detections, iou_threshold: f
 
 def _unpaired(detections: Detections, paired: Ints, certain_score: float) -> tuple[Ints, Ints]:
     """Indices of those without a partner: above the score, and not above it."""
-    alone = np.setdiff1d(np.arange(len(detections)), paired)
+    is_alone = np.ones(len(detections), bool)
+    is_alone[paired] = False
+    alone = np.flatnonzero(is_alone)
     certain = detections.scores[alone] > certain_score
     return alone[certain], alone[~certain]

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from edgedet import registry
 from edgedet.bundle import Artifact, Bundle
 from edgedet.devices import LOCAL
 from edgedet.errors import BundleError, MissingError
 from edgedet.intermediate import Intermediates
-from edgedet.parity.compare import max_abs_difference
+from edgedet.parity.foreign import ForeignField, foreign_fields
 from edgedet.parity.frame import Frame
+from edgedet.parity.input_tensor import InputComparison
 from edgedet.parity.lane import Layers
 from edgedet.parity.layers import IntermediateSource
 from edgedet.parity.view import View
@@ -24,17 +25,6 @@ from edgedet.spec import DetectorSpec
 REFERENCE = (FLOAT, "fp32")
 
 
-def foreign_fields(artifact: Artifact, own: DetectorSpec, expected: DetectorSpec) -> tuple[str, ...]:
-    """Fields in which the spec in an artifact's file is not the one that the bundle says is there.
-
-    A checkpoint was there before the bundle and does not tell the bundle's provenance.
-    """
-    fields = set(DetectorSpec.model_fields)
-    if artifact.runtime == FLOAT:
-        fields -= {"provenance"}
-    return tuple(sorted(name for name in fields if getattr(own, name) != getattr(expected, name)))
-
-
 @dataclass(slots=True, eq=False)
 class Opened:
     """An artifact and the runtime that holds it open: a `ViewSource` on this machine.
@@ -44,14 +34,14 @@ class Opened:
         runtime: With the spec that is embedded in the file.
         expected: The spec that the bundle says is embedded.
         device: This machine.
-        input_max_abs: Largest difference of its input tensors from those of the bundle's spec so far.
+        input: Its input tensors against those of the bundle's spec.
     """
 
     artifact: Artifact
     runtime: RuntimeLike
     expected: DetectorSpec
     device: str = LOCAL
-    input_max_abs: float = 0.0
+    input: InputComparison = field(default_factory=InputComparison)
 
     @property
     def spec(self) -> DetectorSpec:
@@ -59,16 +49,22 @@ class Opened:
         return self.runtime.spec
 
     @property
-    def foreign_fields(self) -> tuple[str, ...]:
-        """Fields in which the spec in the file is not the expected one."""
-        return foreign_fields(self.artifact, self.spec, self.expected)
+    def foreign_fields(self) -> tuple[ForeignField, ...]:
+        """Fields in which the spec in the file is not the expected one.
+
+        A checkpoint was there before the bundle and does not tell the bundle's provenance.
+        """
+        found = foreign_fields(self.spec, self.expected)
+        if self.artifact.runtime == FLOAT:
+            return tuple(one for one in found if one.field != "provenance")
+        return found
 
     def view(self, frame: Frame) -> View:
         """Run on the tensor that the artifact's own spec asks for, and decode as that says."""
         tensor, geometry = frame.tensor, frame.geometry
         if self.spec.input != frame.spec.input:
             tensor, geometry = preprocess(frame.image.image_bgr, self.spec.input)
-            self.input_max_abs = max(self.input_max_abs, max_abs_difference(frame.tensor, tensor))
+            self.input.add(frame.tensor, tensor)
         return View.of(self.runtime, tensor, self.spec, geometry)
 
     def layers(self, frame: Frame) -> Layers:
@@ -91,7 +87,7 @@ def open_reference(bundle: Bundle, stack: ExitStack) -> Opened:
     if foreign := reference.foreign_fields:
         raise BundleError(
             f"{reference.artifact.files[0].path} cannot be the reference",
-            got=f"another {', '.join(foreign)}",
+            got=f"another {', '.join(one.path for one in foreign)}",
             expected="the detector that bundle.json describes",
             fix="export again",
         )

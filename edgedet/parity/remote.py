@@ -17,11 +17,11 @@ from edgedet.devices.records import Record, error_from
 from edgedet.environment import Environment
 from edgedet.errors import MissingError
 from edgedet.intermediate import Intermediate, Intermediates
-from edgedet.parity.compare import ERROR_LIMIT, max_abs_difference
+from edgedet.parity.foreign import foreign_fields
 from edgedet.parity.frame import Frame
+from edgedet.parity.input_tensor import InputComparison
 from edgedet.parity.lane import Layers
 from edgedet.parity.on_device import tensor_sha256
-from edgedet.parity.opened import foreign_fields
 from edgedet.parity.view import View
 from edgedet.preprocess import preprocess
 from edgedet.progress import Track
@@ -208,8 +208,8 @@ class RemoteArtifact:
         self._run, self._number = run, str(number)
         self.artifact, self.spec = artifact, spec
         self.device = str(run.device.address)
-        self.input_max_abs = 0.0
-        self.foreign_fields = foreign_fields(artifact, spec, expected)
+        self.input = InputComparison()
+        self.foreign_fields = foreign_fields(spec, expected)
 
     def view(self, frame: Frame) -> View:
         """What the device made of it."""
@@ -217,18 +217,11 @@ class RemoteArtifact:
         if self._number in record.header["errors"]:
             raise error_from(record.header["errors"][self._number])
         found = record.header.get("tensors", {}).get(self._number)
-        if found is not None:
-            self._compare_tensor(frame, found, record)
+        tensor = None if found is None else record.arrays.get(f"tensor/{found}")
+        if tensor is not None:  # a device sends those of the first images only
+            self.input.add(frame.tensor, tensor)
         return View.from_arrays(record.arrays, f"{self._number}/")
 
     def layers(self, frame: Frame) -> Layers:
         """What its layers make of it."""
         return self._run.layers(self, frame)
-
-    def _compare_tensor(self, frame: Frame, sha256: str, record: Record) -> None:
-        tensor = record.arrays.get(f"tensor/{sha256}")
-        if tensor is None:  # the device sends those of the first images only
-            difference = self.input_max_abs or ERROR_LIMIT
-        else:
-            difference = max_abs_difference(frame.tensor, tensor)
-        self.input_max_abs = max(self.input_max_abs, difference)

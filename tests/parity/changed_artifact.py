@@ -6,6 +6,8 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
+
 from edgedet.bundle import MANIFEST, Bundle, FileEntry, open_bundle
 
 
@@ -24,3 +26,34 @@ def with_changed_artifact(
     manifest = bundle.manifest.model_copy(update={"artifacts": artifacts})
     (folder / MANIFEST).write_text(manifest.model_dump_json())
     return open_bundle(folder)
+
+
+def double_weight_scale(path: Path) -> None:
+    """Double the scale of the weights of the twenty-first convolution of an INT8 .onnx file."""
+    import onnx
+    from onnx import numpy_helper
+
+    model = onnx.load(path)
+    graph = model.graph
+    node = [node for node in graph.node if node.op_type == "Conv"][20]
+    constants = {tensor.name: tensor for tensor in graph.initializer}
+    (dequantization,) = (one for one in graph.node if one.output[0] == node.input[1])
+    scale = constants[dequantization.input[1]]
+    scale.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(scale) * np.float32(2), scale.name))
+    onnx.save(model, path)
+
+
+def zero_bias(path: Path) -> None:
+    """Make the bias of the eleventh convolution of a .tflite file zeros."""
+    from ai_edge_litert import schema_py_generated as schema
+
+    from edgedet_export.tflite_boundary import pack, unpack
+
+    model = unpack(path.read_bytes())
+    graph = model.subgraphs[0]
+    codes = [code.builtinCode for code in model.operatorCodes]
+    convolutions = {schema.BuiltinOperator.CONV_2D, schema.BuiltinOperator.DEPTHWISE_CONV_2D}
+    operator = [one for one in graph.operators if codes[one.opcodeIndex] in convolutions][10]
+    buffer = model.buffers[graph.tensors[operator.inputs[2]].buffer]
+    buffer.data = np.zeros_like(np.asarray(buffer.data))
+    path.write_bytes(pack(model))

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from changed_artifact import with_changed_artifact
+from changed_artifact import double_weight_scale, with_changed_artifact, zero_bias
 
 from edgedet.bundle import Bundle
 from edgedet.data import open_dataset
@@ -46,20 +46,8 @@ def test_layers_are_left_alone_where_raw_outputs_agree(full_bundle: Bundle) -> N
 
 
 def test_a_doubled_weight_scale_in_an_onnx_file_is_named(full_bundle: Bundle, tmp_path: Path) -> None:
-    import onnx
-    from onnx import numpy_helper
-
-    def double(path: Path) -> None:
-        model = onnx.load(path)
-        graph = model.graph
-        node = [node for node in graph.node if node.op_type == "Conv"][20]
-        constants = {tensor.name: tensor for tensor in graph.initializer}
-        (dequantization,) = (one for one in graph.node if one.output[0] == node.input[1])
-        scale = constants[dequantization.input[1]]
-        scale.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(scale) * np.float32(2), scale.name))
-        onnx.save(model, path)
-
-    row = parity_of(with_changed_artifact(full_bundle, tmp_path / "changed", "ort", "int8", double), "ort")
+    changed = with_changed_artifact(full_bundle, tmp_path / "changed", "ort", "int8", double_weight_scale)
+    row = parity_of(changed, "ort")
     assert row.stages_over_budget[:2] == ("layers", "raw outputs")
     assert row.layers is not None
     layer = row.layers.first_over(40.0)
@@ -97,23 +85,8 @@ def test_another_scale_of_an_activation_is_named(full_bundle: Bundle, tmp_path: 
 
 
 def test_a_bias_of_zeros_in_a_tflite_file_is_named(full_bundle: Bundle, tmp_path: Path) -> None:
-    from ai_edge_litert import schema_py_generated as schema
-
-    from edgedet_export.tflite_boundary import pack, unpack
-
-    def zero(path: Path) -> None:
-        model = unpack(path.read_bytes())
-        graph = model.subgraphs[0]
-        codes = [code.builtinCode for code in model.operatorCodes]
-        convolutions = {schema.BuiltinOperator.CONV_2D, schema.BuiltinOperator.DEPTHWISE_CONV_2D}
-        operator = [one for one in graph.operators if codes[one.opcodeIndex] in convolutions][10]
-        buffer = model.buffers[graph.tensors[operator.inputs[2]].buffer]
-        buffer.data = np.zeros_like(np.asarray(buffer.data))
-        path.write_bytes(pack(model))
-
-    row = parity_of(
-        with_changed_artifact(full_bundle, tmp_path / "changed", "tflite", "int8", zero), "tflite"
-    )
+    changed = with_changed_artifact(full_bundle, tmp_path / "changed", "tflite", "int8", zero_bias)
+    row = parity_of(changed, "tflite")
     assert row.stages_over_budget[:2] == ("layers", "raw outputs")
     assert row.layers is not None
     layer = row.layers.first_over(40.0)

@@ -75,27 +75,32 @@ def test_other_decoder_parameters_are_named_and_found_in_the_decoded_boxes(workb
     workbench.specs["ort", "fp32"] = with_decoder(workbench, variances=(0.2, 0.2))
     row = row_of(run_parity(workbench.bundle, workbench.data), "ort", "fp32")
     assert row.output_max_relative_error == 0
-    assert row.first_stage_over_budget == "spec"
-    assert row.reasons[0].endswith("differs from that of the bundle in decoder")
+    assert row.first_stage_over_budget == "decoded boxes"
+    assert row.reasons[0].endswith("in decoder.variances: (0.2, 0.2), expected (0.1, 0.2)")
+    assert "look at decoding" in row.reasons[1]
     assert "of the boxes before suppression are the same" in row.reasons[1]
 
 
 @pytest.mark.parametrize(
-    "changes",
+    ("changes", "stage", "path"),
     [
-        {"name": "another"},
-        {"score_threshold": 0.3},
-        {"max_detections": 7},
-        {"provenance": Provenance(checkpoint_sha256="1" * 64)},
-        {"precision": "int8"},
+        ({"name": "another"}, "spec", "name"),
+        ({"score_threshold": 0.3}, "detections", "score_threshold"),
+        ({"max_detections": 7}, "detections", "max_detections"),
+        (
+            {"provenance": Provenance(checkpoint_sha256="1" * 64)},
+            "spec",
+            "provenance.checkpoint_sha256",
+        ),
+        ({"precision": "int8"}, "spec", "precision"),
     ],
 )
-def test_a_spec_that_says_anything_else_than_the_bundle_is_a_fault(workbench, changes):
+def test_a_spec_that_says_anything_else_than_the_bundle_is_a_fault(workbench, changes, stage, path):
     workbench.specs["ort", "fp32"] = workbench.bundle.spec.model_copy(update=changes)
     report = run_parity(workbench.bundle, workbench.data, limit=2)
     row = row_of(report, "ort", "fp32")
-    assert (row.first_stage_over_budget, row.passed, report.passed) == ("spec", False, False)
-    assert row.reasons[0].endswith(f"in {next(iter(changes))}")
+    assert (row.first_stage_over_budget, row.passed, report.passed) == (stage, False, False)
+    assert f"differs from that of the bundle in {path}: " in row.reasons[0]
     assert row.images == 2, "it is still measured as it stands"
     assert row_of(report, "openvino", "fp32").passed
 
@@ -109,7 +114,7 @@ def test_other_names_of_inputs_and_outputs_are_a_fault_and_not_a_crash(workbench
     report = run_parity(workbench.bundle, workbench.data, precisions=["fp32"], limit=2)
     row = row_of(report, "ort", "fp32")
     assert (row.first_stage_over_budget, row.images, row.passed) == ("spec", 0, False)
-    assert row.reasons[0].endswith("in outputs")
+    assert "in outputs: (" in row.reasons[0]
     assert "cannot be compared" in row.reasons[1]
     row = row_of(report, "openvino", "fp32")
     assert (row.first_stage_over_budget, row.images, row.matched_fraction) == ("spec", 2, 1)
@@ -136,10 +141,11 @@ def test_other_suppression_is_found_in_the_detections(workbench):
     workbench.specs["ort", "fp32"] = spec.model_copy(update={"iou_threshold": 0.95})
     report = run_parity(workbench.bundle, workbench.data, precisions=["fp32"])
     row = row_of(report, "ort", "fp32")
-    assert row.first_stage_over_budget == "spec"
+    assert row.first_stage_over_budget == "detections"
     assert row.gained > 0
-    assert "in iou_threshold" in row.reasons[0]
+    assert "in iou_threshold: 0.95, expected 0.45" in row.reasons[0]
     assert "most of class" in row.reasons[1]
+    assert "look at suppression" in row.reasons[1]
     assert row_of(report, "openvino", "fp32").passed
 
 
@@ -149,8 +155,10 @@ def test_another_normalisation_in_the_artifact_is_found_in_the_input_tensor(work
     workbench.specs["ort", "fp32"] = spec.model_copy(update={"input": changed})
     row = row_of(run_parity(workbench.bundle, workbench.data), "ort", "fp32")
     assert row.first_stage_over_budget == "input tensor"
-    assert row.stages_over_budget[:2] == ("input tensor", "spec")
-    assert "the input tensor that the artifact's own spec asks for differs by" in row.reasons[0]
+    assert "spec" not in row.stages_over_budget, "the field is named where it counts"
+    assert "in input.mean: (0.0, 0.0, 0.0), expected (123.675, 116.28, 103.53)" in row.reasons[0]
+    assert "the input tensor that the artifact is fed differs by" in row.reasons[1]
+    assert row.reasons[1].endswith("mean or std")
 
 
 def test_a_detector_that_sees_nothing_loses_everything(workbench):
@@ -194,7 +202,7 @@ def test_other_labels_in_the_artifact_are_a_fault(workbench):
     workbench.specs["ort", "fp32"] = spec.model_copy(update={"labels": ("square", "circle", "cross")})
     row = row_of(run_parity(workbench.bundle, workbench.data), "ort", "fp32")
     assert (row.first_stage_over_budget, row.passed) == ("spec", False)
-    assert row.reasons[0].endswith("in labels")
+    assert "in labels: ('square', 'circle', 'cross'), expected ('circle'" in row.reasons[0]
 
 
 def test_a_float_detector_that_sees_nothing_proves_nothing(workbench):
@@ -383,3 +391,12 @@ def test_a_runtime_that_gives_no_layers_is_named(workbench, monkeypatch):
     monkeypatch.setattr(fake, "layers", lambda _: None, raising=False)
     report = run_parity(workbench.bundle, workbench.data, ["ort"], ["int8"], layers=True)
     assert "the layers of ort int8 were not compared: its runtime gives none" in report.warnings
+
+
+def test_objects_that_quantization_loses_are_told_from_those_that_a_runtime_loses(workbench, noisy):
+    coarse = noisy("box_offsets", 0.5)
+    for key in (("reference", "int8"), ("ort", "int8")):
+        workbench.faults[key] = coarse
+    row = row_of(run_parity(workbench.bundle, workbench.data), "ort", "int8")
+    assert row.first_stage_over_budget == "detections"
+    assert "100 % match those of PyTorch that computes the same integers" in row.reasons[0], row.reasons

@@ -29,6 +29,7 @@ EXPORTERS = {
 THIRD_PARTY = {
     "edgedet": BASE,
     "edgedet.cli": BASE | {"rich", "typer"},
+    "edgedet.evaluate.coco_matching": BASE | {"pycocotools"},  # imported by one function
     "edgedet.models": BASE | TORCH,
     "edgedet.training": BASE | TORCH | {"matplotlib"},
     "edgedet_calibration": BASE | TORCH | {"torchao"},
