@@ -14,6 +14,14 @@ from edgedet.data import Dataset, open_dataset
 ROOT = Path(__file__).resolve().parents[1]
 
 
+@pytest.fixture(autouse=True)
+def history(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where benchmarks keep their results in tests, which is never the user's own history."""
+    path = tmp_path / "history" / "history.sqlite"
+    monkeypatch.setenv("EDGEDET_HISTORY", str(path))
+    return path
+
+
 @pytest.fixture(scope="session")
 def test_data() -> Path:
     """The folder with real data sets, which is never part of the repository."""

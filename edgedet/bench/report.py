@@ -4,10 +4,16 @@ from __future__ import annotations
 
 from typing import ClassVar, Literal
 
+from edgedet.bench.condition import Condition
+from edgedet.bench.coverage import Coverage
+from edgedet.bench.ratio import Ratio
 from edgedet.environment import Environment
 from edgedet.saved import SavedValue
 from edgedet.selection import Skipped
 from edgedet.spec import Precision, Value
+
+SINGLE_STREAM_S = 60.0
+SINGLE_STREAM_FRAMES = 1024
 
 
 class Percentiles(Value):
@@ -16,6 +22,121 @@ class Percentiles(Value):
     p50: float
     p90: float
     p99: float
+
+
+class Scenario(Value):
+    """How it was measured, beside the rule of MLPerf Inference for a single stream.
+
+    That rule asks for 1,024 inferences and 60 s at least, each sent when the one before it is done (Reddi et
+    al., MLPerf Inference Benchmark, ISCA 2020, table V). Nothing here is an MLPerf result: its later rounds
+    ask for 600 s, its load generator, data and rules of submission.
+
+    Attributes:
+        name: "single-stream" where the rule held for every row that was asked to; "sustained" where artifacts
+            ran one after another, each alone; "quick" for less than the rule.
+        duration_s: Asked seconds for each artifact and number of threads.
+        least_frames: Asked frames for each of them.
+        least_measured_s: Fewest seconds that a row was measured.
+        least_measured_frames: Fewest frames of a row.
+    """
+
+    name: Literal["quick", "single-stream", "sustained"]
+    duration_s: float
+    least_frames: int
+    least_measured_s: float
+    least_measured_frames: int
+
+    def __str__(self) -> str:
+        got = f"at least {self.least_measured_frames} frames and {self.least_measured_s:.0f} s a row"
+        enough = (
+            self.least_measured_s >= SINGLE_STREAM_S and self.least_measured_frames >= SINGLE_STREAM_FRAMES
+        )
+        verdict = "held" if enough else "not held"
+        return f"{self.name}: {got}; MLPerf's {SINGLE_STREAM_FRAMES} and {SINGLE_STREAM_S:.0f} s {verdict}"
+
+
+class Moment(Value):
+    """A slice of the measurement of a row.
+
+    Attributes:
+        t_s: Its end, in seconds since the first measurement of the run; of the row where it ran alone.
+        p50_ms: Median from image to detections; `p90_ms` likewise.
+        mhz: Mean clock of the cores at its end; None where the machine does not tell.
+        celsius: Hottest sensor at its end; None likewise.
+    """
+
+    t_s: float
+    p50_ms: float
+    p90_ms: float
+    mhz: float | None = None
+    celsius: float | None = None
+
+
+class Sustained(Value):
+    """What is left of the speed after a long time without rest.
+
+    Attributes:
+        window_s: What is compared: the first and the last so many seconds.
+        first_p50_ms: Median in the first window; `last_p50_ms` in the last.
+        first_fps: Frames a second in the first window; `last_fps` in the last.
+        ratio: Last median over the first: above 1 is slower.
+    """
+
+    window_s: float
+    first_p50_ms: float
+    last_p50_ms: float
+    first_fps: float
+    last_fps: float
+    ratio: float
+
+
+class ColdStart(Value):
+    """From the start of a process to its first detections, milliseconds; files may be in the system's cache.
+
+    Each is the median of so many processes, so that parts need not add up to the total.
+
+    Attributes:
+        processes: Fresh processes.
+        interpreter_ms: Start of Python, import of edgedet, and the image.
+        import_ms: Import of the runtime.
+        open_ms: Opening the artifact, with the check of its hash.
+        first_inference_ms: The runtime, first time.
+        first_frame_ms: First frame from image to detections, with that inference.
+        total_ms: All of it.
+    """
+
+    processes: int
+    interpreter_ms: float
+    import_ms: float
+    open_ms: float
+    first_inference_ms: float
+    first_frame_ms: float
+    total_ms: float
+
+
+class Noise(Value):
+    """One artifact measured as two: what is left is noise.
+
+    Attributes:
+        runtime: Of the artifact; `precision` and `threads` likewise.
+        ratio: Time of the one over the other's.
+        floor: Largest difference that the interval of the ratio reaches, as a part of 1: speed-ups and
+            changes below it mean nothing.
+    """
+
+    runtime: str
+    precision: Precision
+    threads: int
+    ratio: Ratio
+    floor: float
+
+    def __str__(self) -> str:
+        one = self.ratio
+        interval = "no interval" if one.low is None else f"95 % interval {one.low:.4f} to {one.high:.4f}"
+        return (
+            f"two measurements of {self.runtime} {self.precision} differ by {100 * abs(one.ratio - 1):.2f} % "
+            f"({interval}); differences below {100 * self.floor:.1f} % mean nothing"
+        )
 
 
 class BenchmarkRow(Value):
@@ -40,12 +161,24 @@ class BenchmarkRow(Value):
         peak_rss_mb: Largest resident memory of a process that does nothing else, in 10^6 bytes; None where
             the system does not say.
         model_bytes: Size of the artifact's files.
-        speedup_vs_fp32: Time of the same runtime and threads in fp32 over this one's, median over rounds in
-            which both took their turn; None without one.
-        speedup_interval: Between which values that median lies with 95 % confidence or more, from the order
-            of the ratios of rounds (`edgedet.bench.rows.median_interval`); None with fewer than six rounds.
+        p50_interval: Between which milliseconds the median of turns lies with 95 % confidence or more; None
+            with fewer than six turns.
+        speedup_vs_fp32: Time of the same runtime and threads in fp32 over this one's, from the turns that
+            both took (`edgedet.bench.ratio.paired_ratio`); None without one, and where each ran alone.
+        speedup_interval: Between which values it lies with 95 % confidence or more; None with fewer than six
+            blocks of turns.
         integer_share: Part of the operators that compute which ran on integers, 0..1, as the runtime tells;
             None for what is not meant to run on integers, and where the runtime does not tell.
+        coverage: Whether it ran as it was meant to; None for what is not meant to run on integers.
+        model_sha256: Of the file that the runtime opens.
+        measured_s: Seconds of frames that were measured.
+        series: Its time in order, 240 slices at most.
+        sustained: Minute 1 against the last one; None unless it ran alone.
+        cold_start: Process start to first detections; None unless it was asked for.
+        before: The machine when it was warm, `after` behind the last of its turns.
+        joules_per_frame: Energy of the processor package or of the battery during its turns, with whatever
+            else ran meanwhile, over frames; None where the machine does not tell.
+        energy_source: "rapl", "battery" or "".
     """
 
     runtime: str
@@ -67,7 +200,18 @@ class BenchmarkRow(Value):
     model_bytes: int
     speedup_vs_fp32: float | None
     speedup_interval: tuple[float, float] | None = None
+    p50_interval: tuple[float, float] | None = None
     integer_share: float | None = None
+    coverage: Coverage | None = None
+    model_sha256: str = ""
+    measured_s: float = 0.0
+    series: tuple[Moment, ...] = ()
+    sustained: Sustained | None = None
+    cold_start: ColdStart | None = None
+    before: Condition | None = None
+    after: Condition | None = None
+    joules_per_frame: float | None = None
+    energy_source: str = ""
 
 
 class BenchmarkReport(SavedValue):
@@ -80,6 +224,10 @@ class BenchmarkReport(SavedValue):
         skipped: What was not measured, and why.
         warnings: What a reader should know before believing or using a number.
         environment: The machine.
+        scenario: How it was measured; None in reports of versions that did not say.
+        noise: What one artifact, measured as two, differs by; None unless it was asked for.
+        checkpoint_sha256: What was exported.
+        started: Date and time in UTC, ISO 8601.
     """
 
     command: ClassVar[str] = "edgedet benchmark"
@@ -91,3 +239,12 @@ class BenchmarkReport(SavedValue):
     skipped: tuple[Skipped, ...]
     warnings: tuple[str, ...]
     environment: Environment
+    scenario: Scenario | None = None
+    noise: Noise | None = None
+    checkpoint_sha256: str = ""
+    started: str = ""
+
+    @property
+    def fallbacks(self) -> tuple[BenchmarkRow, ...]:
+        """Rows whose artifact did not run as it was meant to."""
+        return tuple(row for row in self.rows if row.coverage and row.coverage.verdict == "fallback")

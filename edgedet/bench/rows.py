@@ -1,37 +1,53 @@
-"""Times of frames to the rows of a report, and what must be said with them."""
+"""Turns of frames to the rows of a report."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from edgedet.bench.report import BenchmarkRow, Percentiles
+from edgedet.bench.condition import Condition
+from edgedet.bench.coverage import Coverage
+from edgedet.bench.ratio import Ratio, paired_ratio, typical_interval
+from edgedet.bench.report import BenchmarkRow, ColdStart, Moment, Noise, Percentiles, Sustained
 from edgedet.bench.stopwatch import Times
-from edgedet.environment import Environment
-from edgedet.executed import ExecutedGraph, fallback_warning
+from edgedet.bench.workers import Turn
+from edgedet.executed import ExecutedGraph
 from edgedet.spec import Precision
 
-# With fewer frames the 99th percentile is the slowest one.
-_FRAMES_FOR_P99 = 100
+# So that a report of hours stays small, and a curve of it fits on a telephone.
+_MOST_MOMENTS = 240
+
+_MINUTE_S = 60.0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Measured:
-    """What one worker measured, round by round; other fields are those of `BenchmarkRow`."""
+    """What one worker measured, turn by turn; other fields are those of `BenchmarkRow`.
+
+    Attributes:
+        turns: In order of time, two a block where workers took turns.
+        ends_s: When each ended, in seconds since the first of all, or since its own first if alone.
+        alone: Whether it ran by itself, so that its turns cannot be paired with others.
+    """
 
     runtime: str
     precision: Precision
     threads: int
     model_bytes: int
-    rounds: tuple[Times, ...]
+    turns: tuple[Turn, ...]
+    ends_s: tuple[float, ...]
     load_ms: float
     warm_up_frames: int
     stable: bool
     peak_rss_mb: float | None
     executed: ExecutedGraph | None = None
+    coverage: Coverage | None = None
+    cold_start: ColdStart | None = None
+    model_sha256: str = ""
+    before: Condition | None = None
+    alone: bool = False
 
 
 def benchmark_rows(measured: Sequence[Measured]) -> tuple[BenchmarkRow, ...]:
@@ -40,15 +56,26 @@ def benchmark_rows(measured: Sequence[Measured]) -> tuple[BenchmarkRow, ...]:
     return tuple(_row(one, floats.get((one.runtime, one.threads))) for one in measured)
 
 
+def noise_of(one: Measured, again: Measured) -> Noise:
+    """What the same artifact in two processes differs by, in turns that both took."""
+    ratio = _time_ratio(one, again)
+    reached = [abs(end - 1) for end in (ratio.low, ratio.ratio, ratio.high) if end is not None]
+    return Noise(
+        runtime=one.runtime,
+        precision=one.precision,
+        threads=one.threads,
+        ratio=ratio,
+        floor=round(max(reached), 4),
+    )
+
+
 def _row(one: Measured, reference: Measured | None) -> BenchmarkRow:
-    times = Times()
-    for slice_ in one.rounds:
-        times.extend(slice_)
+    times = _joined(one.turns)
     total = np.array(times.total_ms)
     p50, p90, p99 = (round(float(value), 4) for value in np.percentile(total, (50, 90, 99)))
-    ratios = [] if reference is None else _speedups(reference, one)
-    interval = None if reference is one else median_interval(ratios)
+    speedup = None if reference is None or one.alone else _time_ratio(reference, one)
     host_ms = sum(times.preprocess_ms) + sum(times.postprocess_ms)
+    joules, source = _energy(one.turns)
     return BenchmarkRow(
         runtime=one.runtime,
         precision=one.precision,
@@ -66,101 +93,87 @@ def _row(one: Measured, reference: Measured | None) -> BenchmarkRow:
         stable=one.stable,
         peak_rss_mb=None if one.peak_rss_mb is None else round(one.peak_rss_mb, 1),
         model_bytes=one.model_bytes,
-        speedup_vs_fp32=round(float(np.median(ratios)), 3) if ratios else None,
-        speedup_interval=None if interval is None else (round(interval[0], 3), round(interval[1], 3)),
+        speedup_vs_fp32=None if speedup is None else round(speedup.ratio, 3),
+        speedup_interval=None if speedup is None or reference is one else _interval(speedup),
+        p50_interval=typical_interval(_medians(one)),
         integer_share=None if one.executed is None else one.executed.integer_share,
+        coverage=one.coverage,
+        model_sha256=one.model_sha256,
+        measured_s=round(sum(turn.seconds for turn in one.turns), 2),
+        series=_series(one),
+        sustained=_sustained(one) if one.alone else None,
+        cold_start=one.cold_start,
+        before=one.before,
+        after=one.turns[-1].condition,
+        joules_per_frame=None if joules is None else round(joules / len(total), 6),
+        energy_source=source,
     )
 
 
-def _speedups(reference: Measured, one: Measured) -> list[float]:
-    """Ratio of medians round by round: both sides of a ratio saw the same clock and load."""
-    pairs = zip(reference.rounds, one.rounds, strict=True)
-    return [float(np.median(a.total_ms) / np.median(b.total_ms)) for a, b in pairs]
+def _time_ratio(one: Measured, other: Measured) -> Ratio:
+    """Median by median: both sides of a pair saw the same clock and load."""
+    return paired_ratio(_medians(one), _medians(other))
 
 
-def median_interval(values: Sequence[float], confidence: float = 0.95) -> tuple[float, float] | None:
-    """Confidence interval of a median that assumes nothing of how the values are distributed.
+def _interval(ratio: Ratio) -> tuple[float, float] | None:
+    return None if ratio.low is None or ratio.high is None else (round(ratio.low, 3), round(ratio.high, 3))
 
-    The k-th smallest and the k-th largest of n values enclose the median with probability
-    1 - 2 P(B < k), B binomial with n and 1/2 (Conover, Practical Nonparametric Statistics, section 3.2).
 
-    Args:
-        values: Independent values.
-        confidence: Least probability, 0..1.
+def _medians(one: Measured) -> list[float]:
+    return [float(np.median(turn.times.total_ms)) for turn in one.turns]
 
-    Returns:
-        The narrowest such pair; None with too few values for that confidence, six for 0.95.
-    """
-    ordered, n = sorted(values), len(values)
-    best = None
-    below = 0.0  # P(B < k)
-    for k in range(1, n // 2 + 1):
-        below += math.comb(n, k - 1) / 2**n
-        if 1 - 2 * below >= confidence:
-            best = (ordered[k - 1], ordered[n - k])
-    return best
+
+def _joined(turns: Sequence[Turn]) -> Times:
+    times = Times()
+    for turn in turns:
+        times.extend(turn.times)
+    return times
+
+
+def _series(one: Measured) -> tuple[Moment, ...]:
+    moments = []
+    parts = np.array_split(np.arange(len(one.turns)), min(len(one.turns), _MOST_MOMENTS))
+    for part in parts:
+        first, last = int(part[0]), int(part[-1])
+        p50, p90 = np.percentile(_joined(one.turns[first : last + 1]).total_ms, (50, 90))
+        condition = one.turns[last].condition
+        mhz = condition.mean_mhz
+        moments.append(
+            Moment(
+                t_s=round(one.ends_s[last], 2),
+                p50_ms=round(float(p50), 3),
+                p90_ms=round(float(p90), 3),
+                mhz=None if mhz is None else round(mhz, 1),
+                celsius=condition.celsius,
+            )
+        )
+    return tuple(moments)
+
+
+def _sustained(one: Measured) -> Sustained:
+    """The first minute against the last one; halves of what is shorter than two."""
+    whole_s = one.ends_s[-1]
+    window_s = min(_MINUTE_S, whole_s / 2)
+    first = [t for t, end in zip(one.turns, one.ends_s, strict=True) if end <= window_s] or [one.turns[0]]
+    last = [t for t, end in zip(one.turns, one.ends_s, strict=True) if end > whole_s - window_s]
+    early, late = (np.array(_joined(part).total_ms) for part in (first, last))
+    p50s = [float(np.median(part)) for part in (early, late)]
+    return Sustained(
+        window_s=round(window_s, 1),
+        first_p50_ms=round(p50s[0], 4),
+        last_p50_ms=round(p50s[1], 4),
+        first_fps=round(1000 / float(early.mean()), 2),
+        last_fps=round(1000 / float(late.mean()), 2),
+        ratio=round(p50s[1] / p50s[0], 4),
+    )
+
+
+def _energy(turns: Sequence[Turn]) -> tuple[float | None, str]:
+    """Sum over the turns; unknown where any of them is."""
+    joules = [turn.joules for turn in turns]
+    known = [one for one in joules if one is not None]
+    return (sum(known), turns[0].energy_source) if len(known) == len(turns) else (None, "")
 
 
 def _median(values: Sequence[float]) -> float:
     return round(float(np.median(values)), 4)
-
-
-def warnings_of(
-    rows: Sequence[BenchmarkRow], environment: Environment, load_average: float
-) -> tuple[str, ...]:
-    """What a reader should know before believing or using a number.
-
-    Args:
-        rows: What was measured.
-        environment: The machine.
-        load_average: Processes that were running on average in the minute before.
-    """
-    slower = [row for row in rows if row.precision != "fp32" and (row.speedup_vs_fp32 or 1) < 1]
-    warnings = [
-        f"{_name(row)} takes {1 / (row.speedup_vs_fp32 or 1):.2f} times as long as its fp32: "
-        f"{row.precision} gains no speed here, only size"
-        for row in slower
-    ]
-    for faulty, sentence in (
-        ([row for row in rows if not row.stable], "the time of a frame was not steady before measuring"),
-        (
-            [row for row in rows if row.frames < _FRAMES_FOR_P99],
-            "so few frames that p99 is about the slowest",
-        ),
-        (
-            [row for row in rows if row.detections_per_frame == 0],
-            "no object found, so that postprocessing idles",
-        ),
-        (
-            [row for row in rows if row.threads > environment.cores],
-            f"more threads than {environment.cores} cores",
-        ),
-    ):
-        if faulty:
-            warnings.append(f"{sentence}: {', '.join(map(_name, faulty))}")
-    if load_average > 0.5 * environment.cores:
-        warnings.append(
-            f"a load of {load_average:.1f} on {environment.cores} cores before the first measurement; "
-            "compare ratios, not milliseconds"
-        )
-    if environment.governor not in ("", "performance"):
-        warnings.append(
-            f"the frequency governor is {environment.governor!r}, so that the clock varies; "
-            "set it to performance for numbers that repeat"
-        )
-    return tuple(warnings)
-
-
-def fallback_warnings(measured: Sequence[Measured]) -> tuple[str, ...]:
-    """One sentence for each artifact that is meant to run on integers and does not throughout."""
-    found = {
-        f"{one.runtime} {one.precision}": warning
-        for one in measured
-        if one.executed is not None and (warning := fallback_warning(one.executed))
-    }
-    advice = "`edgedet inspect --executed` lists them"
-    return tuple(f"{name}: {warning}; {advice}" for name, warning in found.items())
-
-
-def _name(row: BenchmarkRow) -> str:
-    return f"{row.runtime} {row.precision} with {row.threads} thread{'s' * (row.threads > 1)}"

@@ -1,60 +1,50 @@
-"""Every artifact measured in turns, so that a changing clock or another program slows all of them alike."""
+"""A benchmark from a bundle to a report."""
 
 from __future__ import annotations
 
 import math
 import os
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
-from itertools import islice
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
 
-from edgedet import registry
-from edgedet.bench.report import BenchmarkReport
-from edgedet.bench.rows import Measured, benchmark_rows, fallback_warnings, warnings_of
-from edgedet.bench.stopwatch import Times
+from edgedet.bench import condition
+from edgedet.bench.cautions import fallback_failures, fallback_warnings, warnings_of
+from edgedet.bench.cold_start import measure_cold_start
+from edgedet.bench.contenders import Contender, find_contenders, first_frames
+from edgedet.bench.coverage import Coverage, judge
+from edgedet.bench.report import (
+    SINGLE_STREAM_FRAMES,
+    SINGLE_STREAM_S,
+    BenchmarkReport,
+    BenchmarkRow,
+    Noise,
+    Scenario,
+)
+from edgedet.bench.rows import Measured, benchmark_rows, noise_of
+from edgedet.bench.turns import Lane, left_out, run_alone, take_turns
 from edgedet.bench.workers import Order, Worker
-from edgedet.bundle import MANIFEST, companions, open_bundle, runtime_of
 from edgedet.data import open_dataset
-from edgedet.data.dataset import Dataset, nothing_to
+from edgedet.data.dataset import Dataset
 from edgedet.environment import read_environment
-from edgedet.errors import EdgedetError, InternalError, MissingError, UsageError
+from edgedet.errors import InternalError, MissingError, UsageError
 from edgedet.executed import ExecutedGraph, claims_integers
 from edgedet.preprocess import Image
 from edgedet.progress import Track, silent
-from edgedet.selection import Skipped, check_names, select
-from edgedet.spec import DetectorSpec, Precision
+from edgedet.selection import Skipped, check_names
+from edgedet.spec import Precision
 
-# Different images, so that neither the caches nor the number of objects are those of a single one.
-_IMAGES = 8
+# What a measurement takes beside its own time: reading the graph, starting cold; and settling before turns.
+_BESIDE_S = 4.0
+_SETTLING = 1.2
 
-# A median has an interval of 95 % from six values on.
-_LEAST_ROUNDS = 6
-# A turn is long enough for a hundred frames of a fast detector, and short against the drift of a clock.
-_TURN_S = 1.0
-
-
-@dataclass(frozen=True, slots=True)
-class _Contender:
-    """One artifact to be measured."""
-
-    path: Path
-    runtime: str
-    precision: Precision
-    model_bytes: int
-
-
-@dataclass(slots=True)
-class _Lane:
-    """A contender, its worker and what was measured so far."""
-
-    contender: _Contender
-    worker: Worker
-    rounds: list[Times] = field(default_factory=list)
+# Readings of the executed graph before an artifact is said to have fallen back to float.
+_READINGS = 5
 
 
 def run_benchmark(
@@ -66,6 +56,13 @@ def run_benchmark(
     duration_s: float = 5.0,
     track: Track = silent,
     leave_out: Sequence[str] = (),
+    *,
+    least_frames: int | None = None,
+    sustained: bool = False,
+    noise: bool = False,
+    cold_starts: int = 0,
+    device: str = "local",
+    announce: Callable[[str], None] | None = None,
 ) -> BenchmarkReport:
     """Measure a bundle's artifacts, or one lone artifact, from image to detections on this machine.
 
@@ -75,9 +72,17 @@ def run_benchmark(
         precisions: Precisions that must be measured; by default all of the source.
         threads: Numbers of CPU threads, each measured.
         dataset: Its first images are shown in turn; by default those of the built-in data set.
-        duration_s: Measured seconds for each artifact and number of threads; MLPerf asks for 60.
+        duration_s: Measured seconds for each artifact and number of threads.
         track: Shows progress.
         leave_out: Runtimes of a bundle that are not measured unless they are asked for.
+        least_frames: Measured frames for each, if they take longer; by default 1,024 from 60 seconds on, as
+            MLPerf asks of a single stream, and else one.
+        sustained: Run each for the whole time before the next, and compare minute 1 with the last.
+        noise: Measure the last artifact as two, which shows what differences mean nothing.
+        cold_starts: Fresh processes for each whose first detections are timed.
+        device: What rows say of where they ran.
+        announce: Is told once, when all are warm and before any is measured, what is done and how long that
+            takes.
 
     Raises:
         UsageError: A name does not exist, a number makes no sense, or the source lacks what was asked for.
@@ -88,25 +93,101 @@ def run_benchmark(
     """
     _check_numbers(threads, duration_s)
     precisions = check_names(runtimes, precisions)
-    spec, contenders, skipped = _contenders(Path(source), runtimes, precisions, leave_out)
-    frames, description = _frames(open_dataset("builtin") if dataset is None else dataset)
+    spec, contenders, skipped = find_contenders(Path(source), runtimes, precisions, leave_out)
+    frames, description = first_frames(open_dataset("builtin") if dataset is None else dataset)
     environment = read_environment()
     load_average = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
-    with ExitStack() as stack:
-        images = _saved(frames, stack)
-        jobs = [(contender, count) for contender in contenders for count in dict.fromkeys(threads)]
-        lanes = _open_all(jobs, images, runtimes, skipped, stack, track)
-        _take_turns(lanes, duration_s, runtimes, skipped, track)
-        measured = [_measured(lane) for lane in track(lanes, "Reading graphs", len(lanes)) if lane.rounds]
-    rows = benchmark_rows(measured)
+    started = datetime.now(UTC).isoformat(timespec="seconds")
+    if least_frames is None:
+        least_frames = SINGLE_STREAM_FRAMES if duration_s >= SINGLE_STREAM_S and not sustained else 1
+    plan = _Plan(duration_s, least_frames, sustained, noise and not sustained, cold_starts)
+    jobs = [(contender, count) for contender in contenders for count in dict.fromkeys(threads)]
+    measured, difference = _measure(jobs, plan, frames, runtimes, skipped, track, announce)
+    rows = tuple(row.model_copy(update={"device": device}) for row in benchmark_rows(measured))
     return BenchmarkReport(
         detector=spec.name,
         images=description,
         rows=rows,
         skipped=tuple(skipped),
-        warnings=(*warnings_of(rows, environment, load_average), *fallback_warnings(measured)),
+        warnings=(
+            *fallback_failures(rows),
+            *warnings_of(rows, environment, load_average, difference),
+            *fallback_warnings(measured),
+        ),
         environment=environment,
+        scenario=_scenario(rows, plan),
+        noise=difference,
+        checkpoint_sha256=spec.provenance.checkpoint_sha256,
+        started=started,
     )
+
+
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """How everything is measured; fields are arguments of `run_benchmark`."""
+
+    duration_s: float
+    least_frames: int
+    sustained: bool
+    noise: bool
+    cold_starts: int
+
+
+def _measure(
+    jobs: Sequence[tuple[Contender, int]],
+    plan: _Plan,
+    frames: Sequence[Image],
+    asked: Sequence[str] | None,
+    skipped: list[Skipped],
+    track: Track,
+    announce: Callable[[str], None] | None,
+) -> tuple[list[Measured], Noise | None]:
+    """What each job measured, and what the one that was measured as two differs by."""
+    with ExitStack() as stack:
+        images = _saved(frames, stack)
+        lanes = _open_all(jobs, images, asked, skipped, stack, track)
+        if plan.noise:
+            last = lanes[-1]
+            lanes.append(Lane(last.contender, stack.enter_context(Worker(last.worker.order)), again=True))
+        if announce is not None:
+            announce(forecast(len(lanes), plan.duration_s, plan.least_frames, sustained=plan.sustained))
+        if plan.sustained:
+            run_alone(lanes, plan.duration_s, asked, skipped, track)
+        else:
+            take_turns(lanes, plan.duration_s, plan.least_frames, asked, skipped, track)
+        left = [lane for lane in lanes if lane.turns]
+        measured = [
+            _measured(lane, alone=plan.sustained) for lane in track(left, "Reading graphs", len(left))
+        ]
+    own = [one for one, lane in zip(measured, left, strict=True) if not lane.again]
+    return _with_cold_starts(own, left, plan.cold_starts, frames, track), _noise(left, measured)
+
+
+def forecast(measurements: int, duration_s: float, least_frames: int, *, sustained: bool = False) -> str:
+    """What is done, and how long it takes at least.
+
+    Args:
+        measurements: Artifacts times numbers of threads.
+        duration_s: Seconds of each.
+        least_frames: Frames of each, if they take longer.
+        sustained: Whether they run one after another without settling before each turn.
+    """
+    each = f"{duration_s:g} s" + (f" and {least_frames:,} frames" if least_frames > 1 else "")
+    how = "one after another" if sustained else "in turns"
+    seconds = measurements * (duration_s * (1.0 if sustained else _SETTLING) + _BESIDE_S)
+    longer = ", longer where a frame takes more than "
+    longer += f"{1e3 * duration_s / least_frames:.0f} ms" if least_frames > 1 else ""
+    return (
+        f"{measurements} measurement{'s' * (measurements != 1)} of at least {each} each, {how}: "
+        f"about {_in_words(seconds)}{longer if least_frames > 1 else ''}"
+    )
+
+
+def _in_words(seconds: float) -> str:
+    minutes = seconds / 60
+    if minutes < 2:
+        return f"{seconds:.0f} s"
+    return f"{minutes:.0f} min" if minutes < 120 else f"{minutes / 60:.1f} h"
 
 
 def _check_numbers(threads: Sequence[int], duration_s: float) -> None:
@@ -119,50 +200,6 @@ def _check_numbers(threads: Sequence[int], duration_s: float) -> None:
         )
 
 
-def _contenders(
-    source: Path,
-    runtimes: Sequence[str] | None,
-    precisions: Sequence[str] | None,
-    leave_out: Sequence[str],
-) -> tuple[DetectorSpec, list[_Contender], list[Skipped]]:
-    if source.is_file() and source.name != MANIFEST:
-        spec, contender = _lone(source, runtimes, precisions)
-        return spec, [contender], []
-    bundle = open_bundle(source.parent if source.name == MANIFEST else source)
-    artifacts, skipped = select(bundle, runtimes, precisions, leave_out)
-    return (
-        bundle.spec,
-        [_Contender(bundle.root, a.runtime, a.precision, a.bytes) for a in artifacts],
-        skipped,
-    )
-
-
-def _lone(
-    path: Path, runtimes: Sequence[str] | None, precisions: Sequence[str] | None
-) -> tuple[DetectorSpec, _Contender]:
-    name = runtime_of(path)
-    spec: DetectorSpec = registry.RUNTIMES.load(name).read_spec(path)
-    if (runtimes and list(runtimes) != [name]) or (precisions and list(precisions) != [spec.precision]):
-        raise UsageError(
-            f"{path} is one artifact",
-            got=" ".join([*(runtimes or ()), *(precisions or ())]),
-            expected=f"{name} {spec.precision}",
-            fix="leave those options out, or give the bundle that has what they name",
-        )
-    size = sum(file.stat().st_size for file in (path, *companions(path)) if file.is_file())
-    return spec, _Contender(path, name, spec.precision, size)
-
-
-def _frames(dataset: Dataset) -> tuple[list[Image], str]:
-    frames = [image.image_bgr for image in islice(dataset, _IMAGES)]
-    if not frames:
-        raise nothing_to("detect in", dataset)
-    sizes = sorted({f"{frame.shape[1]}x{frame.shape[0]}" for frame in frames})
-    shown = ", ".join(sizes[:3]) + (" and others" if len(sizes) > 3 else "")
-    name = " ".join(filter(None, (dataset.root.resolve().name, dataset.split)))
-    return frames, f"the first {len(frames)} images of {name}, shown in turn, {shown}"
-
-
 def _saved(frames: Sequence[Image], stack: ExitStack) -> Path:
     path = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="edgedet-"))) / "images.npz"
     np.savez(path, allow_pickle=False, **{f"{index:03d}": frame for index, frame in enumerate(frames)})
@@ -170,93 +207,119 @@ def _saved(frames: Sequence[Image], stack: ExitStack) -> Path:
 
 
 def _open_all(
-    jobs: Sequence[tuple[_Contender, int]],
+    jobs: Sequence[tuple[Contender, int]],
     images: Path,
     asked: Sequence[str] | None,
     skipped: list[Skipped],
     stack: ExitStack,
     track: Track,
-) -> list[_Lane]:
+) -> list[Lane]:
     """One warm worker a job; runtimes that do not work here are skipped unless they were asked for."""
-    lanes: list[_Lane] = []
+    lanes: list[Lane] = []
     missing: dict[tuple[str, Precision], MissingError | InternalError] = {}
     for index, (contender, count) in enumerate(track(jobs, "Warming up", len(jobs))):
         key = (contender.runtime, contender.precision)
         if key in missing:
             continue
-        order = Order(contender.path, contender.runtime, contender.precision, count, images)
+        order = Order(contender.path, contender.runtime, contender.precision, count, images, condition.ROOT)
         try:
-            lanes.append(_Lane(contender, stack.enter_context(Worker(order))))
+            lanes.append(Lane(contender, stack.enter_context(Worker(order))))
         except (MissingError, InternalError) as exc:
             if asked is not None:
                 raise
             missing[key] = exc
-            skipped.append(_skipped(contender, [n for other, n in jobs[index:] if other is contender], exc))
+            skipped.append(left_out(contender, [n for other, n in jobs[index:] if other is contender], exc))
     if not lanes:
         raise next(iter(missing.values()))
     return lanes
 
 
-def turns(lanes: int, rounds: int) -> list[int]:
-    """Whose turn it is: rounds in which every lane has one, each round beginning with another lane."""
-    return [(start + index) % lanes for start in range(rounds) for index in range(lanes)]
-
-
-def _take_turns(
-    lanes: list[_Lane],
-    duration_s: float,
-    asked: Sequence[str] | None,
-    skipped: list[Skipped],
-    track: Track,
-) -> None:
-    """Measure in turns; a worker that ends early is skipped unless its runtime was asked for."""
-    rounds = max(_LEAST_ROUNDS, round(duration_s / _TURN_S))
-    order = [lanes[index] for index in turns(len(lanes), rounds)]
-    failed: dict[int, InternalError] = {}
-    for lane in track(order, "Measuring", len(order)):
-        if id(lane) in failed:
-            continue
-        try:
-            lane.rounds.append(lane.worker.measure(duration_s / rounds))
-        except InternalError as exc:
-            if asked is not None:
-                raise
-            failed[id(lane)] = exc
-            lane.rounds.clear()
-            skipped.append(_skipped(lane.contender, [lane.worker.order.threads], exc))
-    if len(failed) == len(lanes):
-        raise next(iter(failed.values()))
-
-
-def _skipped(contender: _Contender, threads: Sequence[int], why: EdgedetError) -> Skipped:
-    """What is not measured, with which numbers of threads: others may have a row."""
-    count = " and ".join(map(str, threads))
-    reason = str(why)
-    if not isinstance(why, MissingError):
-        reason = f"with {count} thread{'s' * (count != '1')}, {why}"
-    return Skipped(runtime=contender.runtime, precision=contender.precision, reason=reason)
-
-
-def _measured(lane: _Lane) -> Measured:
+def _measured(lane: Lane, *, alone: bool) -> Measured:
+    contender, worker = lane.contender, lane.worker
+    is_integer = claims_integers(contender.precision) and not lane.again
+    graph, coverage = _judged(lane) if is_integer else (None, None)
     return Measured(
-        runtime=lane.contender.runtime,
-        precision=lane.contender.precision,
-        threads=lane.worker.order.threads,
-        model_bytes=lane.contender.model_bytes,
-        rounds=tuple(lane.rounds),
-        load_ms=lane.worker.load_ms,
-        warm_up_frames=lane.worker.warm_up_frames,
-        stable=lane.worker.stable,
-        peak_rss_mb=lane.worker.peak_rss_mb,
-        executed=_executed(lane),
+        runtime=contender.runtime,
+        precision=contender.precision,
+        threads=lane.threads,
+        model_bytes=contender.model_bytes,
+        turns=tuple(lane.turns),
+        ends_s=tuple(lane.ends_s),
+        load_ms=worker.load_ms,
+        warm_up_frames=worker.warm_up_frames,
+        stable=worker.stable,
+        peak_rss_mb=worker.peak_rss_mb,
+        executed=graph,
+        coverage=coverage,
+        model_sha256=contender.model_sha256,
+        before=worker.condition,
+        alone=alone,
     )
 
 
-def _executed(lane: _Lane) -> ExecutedGraph | None:
+def _judged(lane: Lane) -> tuple[ExecutedGraph | None, Coverage]:
+    """What an artifact executed and whether that is what it was made for.
+
+    Shares of time are those of few inferences, and other programs disturb them: what would fail is read more
+    often, and the median reading decides.
+    """
+    contender = lane.contender
+    graph = _executed(lane)
+    coverage = judge(graph, contender.precision, contender.float_layers)
+    if coverage.verdict != "fallback" or coverage.float_time is None:
+        return graph, coverage
+    readings = [(graph, coverage)]
+    for _ in range(_READINGS - 1):
+        graph = _executed(lane)
+        readings.append((graph, judge(graph, contender.precision, contender.float_layers)))
+    return sorted(readings, key=lambda reading: reading[1].float_time or 0.0)[_READINGS // 2]
+
+
+def _executed(lane: Lane) -> ExecutedGraph | None:
     """What an artifact that is meant to run on integers executes, where its runtime tells."""
-    if not claims_integers(lane.contender.precision):
-        return None
     try:
         return lane.worker.executed()
     except InternalError:
         return None
+
+
+def _noise(lanes: Sequence[Lane], measured: Sequence[Measured]) -> Noise | None:
+    """Of the lane that was measured as two, where both went through."""
+    pairs = list(zip(lanes, measured, strict=True))
+    for lane, again in pairs:
+        for other, one in pairs:
+            if lane.again and not other.again and other.worker.order == lane.worker.order:
+                return noise_of(one, again)
+    return None
+
+
+def _with_cold_starts(
+    measured: Sequence[Measured],
+    lanes: Sequence[Lane],
+    processes: int,
+    frames: Sequence[Image],
+    track: Track,
+) -> list[Measured]:
+    """The same with the times of cold starts, which run when all workers have ended."""
+    if processes < 1:
+        return list(measured)
+    orders = [lane.worker.order for lane in lanes if not lane.again]
+    with ExitStack() as stack:
+        images = _saved(frames, stack)
+        pairs = list(zip(measured, orders, strict=True))
+        return [
+            replace(one, cold_start=measure_cold_start(replace(order, images=images), processes))
+            for one, order in track(pairs, "Starting cold", len(pairs))
+        ]
+
+
+def _scenario(rows: Sequence[BenchmarkRow], plan: _Plan) -> Scenario:
+    least_s, least = min(row.measured_s for row in rows), min(row.frames for row in rows)
+    is_whole = least_s >= SINGLE_STREAM_S and least >= SINGLE_STREAM_FRAMES
+    return Scenario(
+        name="sustained" if plan.sustained else "single-stream" if is_whole else "quick",
+        duration_s=plan.duration_s,
+        least_frames=plan.least_frames,
+        least_measured_s=least_s,
+        least_measured_frames=least,
+    )

@@ -14,7 +14,8 @@ from edgedet.decode import decode
 from edgedet.pipeline import Pipeline
 from edgedet.preprocess import Image, preprocess
 
-# The first frames after another process had the caches and the cores are not measured.
+# The first frames after another process had the caches and the cores are not measured: for this long, and no
+# longer than what is measured then.
 _SETTLE_S = 0.1
 
 # Warm-up ends when the medians of two windows in a row are this near, and after this long at the latest.
@@ -67,10 +68,13 @@ class Stopwatch:
         self._images: Iterator[Image] = itertools.cycle(images)
         self._tensor = np.empty(pipeline.spec.input.tensor.shape, np.float32)
 
-    def measure(self, seconds: float) -> Times:
-        """Run for that long after settling, and at least one frame."""
-        self._run(_SETTLE_S, least_frames=1)
-        return self._run(seconds, least_frames=1)
+    def settle(self, seconds: float) -> None:
+        """Run before a measurement of that long, one frame at least; nothing is kept."""
+        self._run(min(_SETTLE_S, seconds), least_frames=1)
+
+    def measure(self, seconds: float, least_frames: int = 1) -> Times:
+        """Run for that long, and at least so many frames."""
+        return self._run(seconds, least_frames)
 
     def warm_up(self) -> tuple[int, bool]:
         """Run until the time of a frame is stable; returns how many frames, and whether it became so."""

@@ -19,6 +19,7 @@ from typing import Any, TextIO, cast
 import cv2
 import numpy as np
 
+from edgedet.bench.condition import joules_between, read_condition, read_energy
 from edgedet.bench.stopwatch import Stopwatch
 from edgedet.errors import EdgedetError
 from edgedet.executed import ExecutedGraph
@@ -45,14 +46,33 @@ def _serve(order: dict[str, Any], answers: TextIO) -> None:
         load_ms = 1e3 * (time.perf_counter() - started)
         stopwatch = Stopwatch(pipeline, images)
         frames, stable = stopwatch.warm_up()
-        _answer(answers, {"load_ms": load_ms, "warm_up_frames": frames, "stable": stable})
+        state = read_condition(Path(order["system"])).model_dump(mode="json")
+        _answer(answers, {"load_ms": load_ms, "warm_up_frames": frames, "stable": stable, "condition": state})
         for line in sys.stdin:
             request = json.loads(line)
             if "seconds" in request:
-                times = stopwatch.measure(request["seconds"])
-                _answer(answers, {"times": dataclasses.asdict(times), "peak_rss_mb": peak_rss_mb()})
+                _answer(answers, turn(stopwatch, request, Path(order["system"])))
             else:
                 _answer(answers, {"executed": executed(pipeline)})
+
+
+def turn(stopwatch: Stopwatch, request: dict[str, Any], system: Path) -> dict[str, Any]:
+    """Measure once; the machine is read right behind the last frame, while its clock is that of work."""
+    if request["settle"]:
+        stopwatch.settle(request["seconds"])
+    counters, started = read_energy(system), time.perf_counter()
+    times = stopwatch.measure(request["seconds"], request["frames"])
+    seconds = time.perf_counter() - started
+    condition = read_condition(system)
+    joules, source = joules_between(counters, read_energy(system), seconds)
+    return {
+        "times": dataclasses.asdict(times),
+        "seconds": seconds,
+        "condition": condition.model_dump(mode="json"),
+        "joules": joules,
+        "energy_source": source,
+        "peak_rss_mb": peak_rss_mb(),
+    }
 
 
 def executed(pipeline: Pipeline) -> dict[str, Any] | None:

@@ -8,12 +8,13 @@ import subprocess
 import sys
 import tempfile
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 from edgedet import errors
+from edgedet.bench.condition import ROOT, Condition
 from edgedet.bench.stopwatch import Times
 from edgedet.errors import EdgedetError, InternalError
 from edgedet.executed import ExecutedGraph
@@ -35,6 +36,7 @@ class Order:
         precision: Precision of the artifact; None for a lone one.
         threads: CPU threads.
         images: An .npz file of uint8 `[h, w, 3]` images.
+        system: Where the machine's /sys and /proc are.
     """
 
     path: Path
@@ -42,6 +44,7 @@ class Order:
     precision: Precision | None
     threads: int
     images: Path
+    system: Path = ROOT
 
     def to_json(self) -> str:
         """As the worker reads it."""
@@ -52,8 +55,28 @@ class Order:
                 "precision": self.precision,
                 "threads": self.threads,
                 "images": str(self.images),
+                "system": str(self.system),
             }
         )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Turn:
+    """What a worker measured without a pause.
+
+    Attributes:
+        times: Frame by frame.
+        seconds: From the first frame to the last.
+        condition: The machine right behind the last.
+        joules: What the machine used meanwhile, and `energy_source` where that was read; None and "" where
+            it does not tell.
+    """
+
+    times: Times
+    seconds: float
+    condition: Condition = field(default_factory=Condition)
+    joules: float | None = None
+    energy_source: str = ""
 
 
 class Worker:
@@ -66,6 +89,7 @@ class Worker:
         load_ms: Opening the artifact, with the import of the runtime.
         warm_up_frames: Frames until the time of one was stable.
         stable: Whether it became so.
+        condition: The machine right behind the last of them.
         peak_rss_mb: Largest resident memory up to the last measurement; None before it, and where the system
             does not say.
 
@@ -93,17 +117,30 @@ class Worker:
         self.load_ms: float = opened["load_ms"]
         self.warm_up_frames: int = opened["warm_up_frames"]
         self.stable: bool = opened["stable"]
+        self.condition = Condition.model_validate(opened["condition"])
         self.peak_rss_mb: float | None = None
 
-    def measure(self, seconds: float) -> Times:
-        """Times of the frames of so many seconds.
+    def measure(self, seconds: float, least_frames: int = 1, *, settle: bool = True) -> Turn:
+        """Measure for so many seconds and frames at least.
+
+        Args:
+            seconds: How long.
+            least_frames: How many frames, if they take longer.
+            settle: Whether another worker had the cores before, so that the first frames are not kept.
 
         Raises:
             InternalError: The worker has ended, or did not answer in time.
         """
-        answer = self._ask({"seconds": seconds}, seconds + _ANSWER_LIMIT_S)
+        request = {"seconds": seconds, "frames": least_frames, "settle": settle}
+        answer = self._ask(request, seconds + _ANSWER_LIMIT_S * max(1, least_frames / 100))
         self.peak_rss_mb = answer["peak_rss_mb"]
-        return Times(**answer["times"])
+        return Turn(
+            Times(**answer["times"]),
+            answer["seconds"],
+            Condition.model_validate(answer["condition"]),
+            answer["joules"],
+            answer["energy_source"],
+        )
 
     def executed(self) -> ExecutedGraph | None:
         """What the runtime executes; None where it does not tell. Ask last: it opens the artifact again.

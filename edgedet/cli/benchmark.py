@@ -2,58 +2,223 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Annotated, Any
 
 import typer
 
 from edgedet.bench import BenchmarkReport, BenchmarkRow, run_benchmark
+from edgedet.bench.history import VARIABLE, History
+from edgedet.bench.remote import run_benchmark_on
+from edgedet.bench.report import SINGLE_STREAM_S
+from edgedet.cli.devices import addresses_from
 from edgedet.cli.options import (
-    ModelArgument,
     PrecisionsOption,
     RuntimesOption,
     SplitOption,
     numbers_from,
     precisions_from,
     runtimes_from,
+    seconds_from,
 )
-from edgedet.cli.output import JsonOption, Output, megabytes, open_output
+from edgedet.cli.output import JsonOption, Output, megabytes, notice, open_output
 from edgedet.cli.progress import Bars
-from edgedet.data import open_dataset
+from edgedet.cli.trend import history_from, show_trends
+from edgedet.data import Dataset, open_dataset
+from edgedet.devices import LOCAL, Address, RemoteDevice
+from edgedet.errors import UsageError
+from edgedet.files import check_writable
+from edgedet.report.benchmark import write_benchmark
 
 SPEEDUP_NOTE = (
-    "x fp32: time of fp32 over time of this precision, the median over the turns that both took; where other "
-    "programs disturb, it is nearer the truth than the ratio of two p50"
+    "x fp32: time of fp32 over time of this precision, from the turns that both took; where other programs "
+    "disturb, it is nearer the truth than the ratio of two p50"
 )
+
+_QUICK_S = 5.0
+_COLD_STARTS = 3
+
+_SUSTAINED_COLUMNS = (
+    *("runtime", "precision", "threads", "window s", "first p50", "last p50", "last / first"),
+    *("first fps", "last fps"),
+)
+_COLD_COLUMNS = (
+    *("cold start", "precision", "threads", "python", "import", "open", "first inference", "first frame"),
+    "total ms",
+)
+
+
+_Model = Annotated[
+    Path | None, typer.Argument(metavar="BUNDLE|FILE", help="A bundle, or one artifact with its spec inside.")
+]
+_Data = Annotated[
+    str | None, typer.Option(metavar="DIR", help="Images to detect in; built-in ones if not given.")
+]
+_Duration = Annotated[
+    str | None,
+    typer.Option(
+        metavar="TIME",
+        help="Measured time for each artifact and number of threads, such as 90, 90s, 30m or 2h: 60 "
+        "seconds if not given. From there on, at least 1,024 frames.",
+    ),
+]
+_Sustained = Annotated[
+    bool, typer.Option("--sustained", help="One artifact after another; minute 1 against the last one.")
+]
+_Twice = Annotated[
+    bool | None,
+    typer.Option("--aa/--no-aa", help="Measure one artifact as two to see the noise; not if quick."),
+]
+_AllowFallback = Annotated[
+    bool, typer.Option("--allow-fallback", help="Only warn of INT8 that ran in float or elsewhere.")
+]
+_Html = Annotated[
+    Path | None, typer.Option("--html", metavar="FILE", help="Write a page with curves over time here.")
+]
+_History = Annotated[
+    Path | None, typer.Option("--history", metavar="FILE", help=f"Keep results there; or {VARIABLE}.")
+]
+_Compare = Annotated[
+    bool, typer.Option("--compare", help="Measure nothing; show the results that were kept.")
+]
 
 
 def run(
-    model: ModelArgument,
-    data: Annotated[
-        str | None, typer.Option(metavar="DIR", help="Images to detect in; built-in ones if not given.")
-    ] = None,
+    model: _Model = None,
+    data: _Data = None,
     split: SplitOption = None,
     runtimes: RuntimesOption = None,
     precisions: PrecisionsOption = None,
     threads: Annotated[str, typer.Option(help="Numbers of CPU threads, separated by commas.")] = "1",
-    duration: Annotated[
-        float, typer.Option(min=0.1, help="Seconds for each artifact and number of threads.")
-    ] = 5.0,
+    duration: _Duration = None,
+    quick: Annotated[bool, typer.Option("--quick", help="5 seconds each, for a first look.")] = False,
+    sustained: _Sustained = False,
+    aa: _Twice = None,
+    allow_fallback: _AllowFallback = False,
+    html: _Html = None,
+    history: _History = None,
+    no_history: Annotated[bool, typer.Option("--no-history", help="Keep nothing.")] = False,
+    compare: _Compare = False,
     json: JsonOption = None,
 ) -> None:
-    """Measure how long a frame takes."""
+    """Measure how long a frame takes.
+
+    Each artifact takes its turns for 60 seconds and 1,024 frames. The exit code is 1 where INT8 ran in float,
+    or not where it was meant to.
+    """
     with open_output(json) as output:
+        if compare:
+            show_trends(model, history, output)
+            return
+        if model is None:
+            raise _no_model()
+        if html is not None:
+            check_writable(html)
+        seconds = _seconds(duration, quick=quick)
+        kept = None if no_history else history_from(history)
+        is_long = seconds >= SINGLE_STREAM_S
+        addresses = addresses_from(device)
+        if html is not None and len(addresses) > 1:
+            raise _one_page(len(addresses))
+        options: dict[str, Any] = {
+            "runtimes": runtimes_from(runtimes),
+            "precisions": precisions_from(precisions),
+            "threads": numbers_from(threads, "--threads"),
+            "duration_s": seconds,
+            "sustained": sustained,
+            "noise": (is_long if aa is None else aa) and not sustained,
+            "cold_starts": _COLD_STARTS if is_long else 1,
+        }
         with Bars() as bars:
-            report = run_benchmark(
-                model,
-                runtimes_from(runtimes),
-                precisions_from(precisions),
-                numbers_from(threads, "--threads"),
-                None if data is None else open_dataset(data, split),
-                duration,
-                bars,
-            )
-        show(report, output)
-        output.json(report.model_dump(mode="json"))
+            dataset = None if data is None else open_dataset(data, split)
+            reports = _measure(model, addresses, dataset, options, bars, keep=keep_on_device)
+        for report in reports:
+            _keep(kept, report)
+            show(report, output)
+            if html is not None:
+                write_benchmark(html, report)
+                output.line(f"wrote {html}")
+        values = [report.model_dump(mode="json") for report in reports]
+        output.json(values[0] if len(values) == 1 else {"reports": values})
+    fallen = [report for report in reports if report.fallbacks]
+    if fallen and not allow_fallback:
+        for report in fallen:
+            notice(_fallback_notice(report))
+        raise typer.Exit(1)
+
+
+def _measure(
+    model: Path,
+    addresses: Sequence[Address],
+    dataset: Dataset | None,
+    options: Mapping[str, Any],
+    bars: Bars,
+    *,
+    keep: bool,
+) -> list[BenchmarkReport]:
+    """One report a device; devices do not wait for each other."""
+
+    def on(address: Address) -> BenchmarkReport:
+        if address.transport == LOCAL:
+            return run_benchmark(model, dataset=dataset, track=bars, announce=bars.say, **options)
+        with RemoteDevice(address, stay=keep, tell=bars.say) as device:
+            return run_benchmark_on(device, model, dataset=dataset, track=bars, announce=bars.say, **options)
+
+    if len(addresses) == 1:
+        return [on(addresses[0])]
+    with ThreadPoolExecutor(len(addresses)) as pool:
+        return list(pool.map(on, addresses))
+
+
+def _one_page(devices: int) -> UsageError:
+    return UsageError(
+        "a page shows one device",
+        got=f"--html and {devices} devices",
+        expected="--html with one --device",
+        fix="measure each by itself, or leave --html out",
+    )
+
+
+def _no_model() -> UsageError:
+    return UsageError(
+        "there is nothing to measure",
+        got="no bundle",
+        expected="a bundle, a file, or --compare",
+        fix="`edgedet benchmark BUNDLE`, or `edgedet benchmark --compare` for what was measured before",
+    )
+
+
+def _seconds(duration: str | None, *, quick: bool) -> float:
+    if duration is not None and quick:
+        raise UsageError(
+            "cannot measure quickly and for that long",
+            got=f"--quick and --duration {duration}",
+            expected="one of them",
+            fix=f"leave one out; --quick is --duration {_QUICK_S:g}",
+        )
+    if duration is not None:
+        return seconds_from(duration)
+    return _QUICK_S if quick else SINGLE_STREAM_S
+
+
+def _keep(history: History | None, report: BenchmarkReport) -> None:
+    """A measurement of minutes is shown even where it can no longer be kept."""
+    if history is None:
+        return
+    try:
+        history.append(report)
+    except UsageError as exc:
+        notice(f"edgedet: {exc}")
+
+
+def _fallback_notice(report: BenchmarkReport) -> str:
+    names = dict.fromkeys(f"{row.runtime} {row.precision}" for row in report.fallbacks)
+    return (
+        f"edgedet: {', '.join(names)} did not run as meant, see above: its times are not those of INT8. "
+        "Fix: `edgedet inspect --executed` lists the operators; --allow-fallback makes this a warning"
+    )
 
 
 def speed_cells(row: BenchmarkRow) -> tuple[str, str | None]:
@@ -66,33 +231,91 @@ def show(report: BenchmarkReport, output: Output) -> None:
     """Print one line an artifact and number of threads; times in milliseconds."""
     machine = report.environment
     output.line(f"{report.detector} on {report.images}; {machine.cpu}, {machine.cores} cores, {machine.os}")
+    if report.scenario is not None:
+        output.line(str(report.scenario))
     output.line()
     columns = ("runtime", "precision", "threads", "pre", "inference", "post", "p50", "p90", "p99", "fps")
     output.table(
-        (*columns, "x fp32", "int8 ops %", "RSS MB", "MB"),
-        [
-            (
-                row.runtime,
-                row.precision,
-                row.threads,
-                f"{row.preprocess_ms:.2f}",
-                f"{row.inference_ms:.2f}",
-                f"{row.postprocess_ms:.2f}",
-                speed_cells(row)[0],
-                f"{row.total_ms.p90:.2f}",
-                f"{row.total_ms.p99:.2f}",
-                f"{row.fps:.1f}",
-                speed_cells(row)[1],
-                None if row.integer_share is None else f"{100 * row.integer_share:.1f}",
-                None if row.peak_rss_mb is None else f"{row.peak_rss_mb:.0f}",
-                megabytes(row.model_bytes),
-            )
-            for row in report.rows
-        ],
+        (*columns, "x fp32", "95 %", "int8 ops %", "RSS MB", "MB"), [_cells(row) for row in report.rows]
     )
     if any(row.speedup_vs_fp32 is not None for row in report.rows):
         output.line(SPEEDUP_NOTE)
+    if report.noise is not None:
+        output.line(str(report.noise))
+    _show_others(report.rows, output)
     for warning in report.warnings:
         output.line(f"note: {warning}")
     for skipped in report.skipped:
         output.line(f"{skipped.runtime} {skipped.precision} was not measured: {skipped.reason}")
+
+
+def _cells(row: BenchmarkRow) -> tuple[object, ...]:
+    interval = row.speedup_interval
+    return (
+        row.runtime,
+        row.precision,
+        row.threads,
+        f"{row.preprocess_ms:.2f}",
+        f"{row.inference_ms:.2f}",
+        f"{row.postprocess_ms:.2f}",
+        speed_cells(row)[0],
+        f"{row.total_ms.p90:.2f}",
+        f"{row.total_ms.p99:.2f}",
+        f"{row.fps:.1f}",
+        speed_cells(row)[1],
+        None if interval is None else f"{interval[0]:.2f}..{interval[1]:.2f}",
+        None if row.integer_share is None else f"{100 * row.integer_share:.1f}",
+        None if row.peak_rss_mb is None else f"{row.peak_rss_mb:.0f}",
+        megabytes(row.model_bytes),
+    )
+
+
+def _show_others(rows: Sequence[BenchmarkRow], output: Output) -> None:
+    """Tables of what is not measured always: sustained speed, cold starts, energy."""
+    sustained = [(row, row.sustained) for row in rows if row.sustained is not None]
+    if sustained:
+        output.line()
+        output.table(
+            _SUSTAINED_COLUMNS,
+            [
+                (
+                    *_name(row),
+                    f"{one.window_s:g}",
+                    f"{one.first_p50_ms:.2f}",
+                    f"{one.last_p50_ms:.2f}",
+                    f"{one.ratio:.3f}",
+                    f"{one.first_fps:.1f}",
+                    f"{one.last_fps:.1f}",
+                )
+                for row, one in sustained
+            ],
+        )
+    cold = [(row, row.cold_start) for row in rows if row.cold_start is not None]
+    if cold:
+        output.line()
+        output.table(
+            _COLD_COLUMNS,
+            [
+                (
+                    *_name(row),
+                    f"{one.interpreter_ms:.0f}",
+                    f"{one.import_ms:.0f}",
+                    f"{one.open_ms:.0f}",
+                    f"{one.first_inference_ms:.1f}",
+                    f"{one.first_frame_ms:.1f}",
+                    f"{one.total_ms:.0f}",
+                )
+                for row, one in cold
+            ],
+        )
+    energy = [row for row in rows if row.joules_per_frame is not None]
+    if energy:
+        output.line()
+        output.table(
+            ("energy", "precision", "threads", "mJ a frame", "from"),
+            [(*_name(row), f"{1e3 * (row.joules_per_frame or 0):.1f}", row.energy_source) for row in energy],
+        )
+
+
+def _name(row: BenchmarkRow) -> tuple[str, str, int]:
+    return row.runtime, row.precision, row.threads

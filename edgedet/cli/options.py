@@ -59,6 +59,8 @@ ThreadsOption = Annotated[
 LimitOption = Annotated[int | None, typer.Option("--limit", min=1, help="Use the first so many images only.")]
 
 _MOST = 1024
+_LEAST_S = 0.1
+_SECONDS = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0}
 
 
 def runtimes_from(text: str | None) -> tuple[str, ...] | None:
@@ -113,6 +115,24 @@ def numbers_from(text: str, option: str) -> tuple[int, ...]:
             fix=f"for example {option} 1,2",
         )
     return tuple(dict.fromkeys(map(int, parts)))
+
+
+def seconds_from(text: str) -> float:
+    """Seconds from "90", "90s", "1.5m" or "2h".
+
+    Raises:
+        UsageError: It is none of those, or less than a tenth of a second.
+    """
+    match = re.fullmatch(r"\s*(\d+\.?\d*|\.\d+)\s*([smh]?)\s*", text.lower())
+    seconds = float(match[1]) * _SECONDS[match[2]] if match else 0.0
+    if seconds < _LEAST_S:
+        raise UsageError(
+            "cannot read --duration",
+            got=repr(text),
+            expected=f"seconds, or a number with s, m or h, of {_LEAST_S} seconds or more",
+            fix="for example --duration 90 or --duration 30m",
+        )
+    return seconds
 
 
 def _registered(text: str, table: registry.Table) -> tuple[str, ...]:

@@ -3,69 +3,28 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import secrets
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from edgedet.devices.address import Address
+from edgedet.devices.blob import PIECE_BYTES, Blob
 from edgedet.devices.connection import Connection, ConnectionLostError
 from edgedet.devices.payload import code_archive
 from edgedet.devices.records import Record, error_from
 from edgedet.errors import InternalError, MissingDeviceError
-from edgedet.files import sha256_of
 from edgedet.progress import Track, silent
 
 T = TypeVar("T")
 
 _OLDEST_PYTHON = (3, 11)
-_PIECE_BYTES = 256 * 1024
 # How long a device is left what was sent when its host does not come back.
 LEASE_S = 120.0
 # How long a host tries to come back.
 _RECONNECT_S = 90.0
 _CODE = "code"
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Blob:
-    """A file to be sent, known by what it holds.
-
-    Attributes:
-        sha256: Of its bytes.
-        size: How many.
-        source: The bytes, or the file with them.
-    """
-
-    sha256: str
-    size: int
-    source: bytes | Path
-
-    @staticmethod
-    def of(source: bytes | Path) -> Blob:
-        """Hash it."""
-        if isinstance(source, bytes):
-            return Blob(hashlib.sha256(source).hexdigest(), len(source), source)
-        return Blob(sha256_of(source), source.stat().st_size, source)
-
-    def pieces(self, start: int) -> Iterator[tuple[int, bytes]]:
-        """Offsets and bytes from there on; at least one piece."""
-        if isinstance(self.source, bytes):
-            for offset in range(start, max(self.size, start + 1), _PIECE_BYTES):
-                yield offset, self.source[offset : offset + _PIECE_BYTES]
-            return
-        with self.source.open("rb") as file:
-            file.seek(start)
-            offset = start
-            while data := file.read(_PIECE_BYTES):
-                yield offset, data
-                offset += len(data)
-            if offset == start:
-                yield offset, b""
 
 
 class RemoteDevice:
@@ -95,7 +54,7 @@ class RemoteDevice:
         self._tell, self._reconnect_s = tell, reconnect_s
         self._hello = {"session": secrets.token_hex(8), "lease_s": lease_s, "stay": stay}
         self._connection: Connection | None = None
-        self._known = self._interrupted = False
+        self._known = self._interrupted = self._following = False
         self._jobs = 0
         self.about = self._try(lambda connection: connection.about)
         self._known = True
@@ -113,7 +72,7 @@ class RemoteDevice:
         blobs = {blob.sha256: blob for blob in files.values()}
         missing = self._try(lambda c: c.ask({"do": "missing", "names": list(blobs)}))["missing"]
         sizes = {name: blobs[name].size - start for name, start in missing.items()}
-        pieces = sum(max(1, -(-size // _PIECE_BYTES)) for size in sizes.values())
+        pieces = sum(max(1, -(-size // PIECE_BYTES)) for size in sizes.values())
         wanted = (
             (blobs[name], *piece) for name, start in missing.items() for piece in blobs[name].pieces(start)
         )
@@ -180,7 +139,7 @@ class RemoteDevice:
         if not self._known:
             return
         self._known = False
-        if self._interrupted:
+        if self._following:  # what comes next through this connection is a record
             self._drop()
         with contextlib.suppress(ConnectionLostError, MissingDeviceError):
             self._connection = self._connection or Connection(self.address, self._hello)
@@ -213,6 +172,7 @@ class RemoteDevice:
 
     def _follow(self, name: str) -> Iterator[bytes]:
         number, lost_at = 0, None
+        self._following = True
         while True:
             try:
                 connection = self._open()
@@ -226,6 +186,7 @@ class RemoteDevice:
                         connection.send({"do": "taken", "number": number - 1})
                     elif "ended" in frame:
                         connection.send({"do": "followed"})
+                        self._following = False
                         self._check_end(frame)
                         return
                     else:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -16,8 +16,8 @@ from edgedet.errors import EdgedetError
 class Job(Protocol):
     """What `edgedet.registry.JOBS` holds."""
 
-    def __call__(self, order: Mapping[str, Any], root: Path) -> Iterator[Record]:
-        """Do what the order says with the files of the session's folder."""
+    def __call__(self, order: Mapping[str, Any], root: Path, write: Callable[[Record], None]) -> None:
+        """Do what the order says with the files of the session's folder, and write what comes of it."""
 
 
 def main(arguments: list[str]) -> None:
@@ -27,8 +27,7 @@ def main(arguments: list[str]) -> None:
     writer = RecordWriter(folder / "records")
     job: Job = registry.JOBS.load(order["kind"])
     try:
-        for record in job(order["job"], folder.parents[1]):
-            writer.write(record)
+        job(order["job"], folder.parents[1], writer.write)
     except EdgedetError as exc:
         writer.write(Record(error_header(exc)))
 

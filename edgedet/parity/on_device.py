@@ -7,7 +7,7 @@ kernel that gives something else there is found, and at which stage.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -35,13 +35,14 @@ def tensor_sha256(tensor: Floats) -> str:
     return hashlib.sha256(np.ascontiguousarray(tensor).data).hexdigest()
 
 
-def views(order: Mapping[str, Any], root: Path) -> Iterator[Record]:
-    """One record of what could be opened, then one an image.
+def views(order: Mapping[str, Any], root: Path, write: Callable[[Record], None]) -> None:
+    """Write one record of what could be opened, then one an image.
 
     Args:
         order: `bundle`, a folder; `artifacts`, pairs of runtime and precision; `images`, each with its `path`
             and the `tensor_sha256` of the host's input tensor.
         root: What paths are relative to.
+        write: Takes the records.
     """
     bundle = open_bundle(root / order["bundle"])
     with ExitStack() as stack:
@@ -54,22 +55,23 @@ def views(order: Mapping[str, Any], root: Path) -> Iterator[Record]:
             except EdgedetError as exc:
                 opened.append(None)
                 about.append(error_header(exc))
-        yield Record({"opened": about, "environment": read_environment().model_dump(mode="json")})
+        write(Record({"opened": about, "environment": read_environment().model_dump(mode="json")}))
         sent = 0
         for image in order["images"]:
             record = _look(
                 opened, read_image(root / image["path"]), image["tensor_sha256"], sent < _MOST_TENSORS
             )
             sent += "tensors" in record.header
-            yield record
+            write(record)
 
 
-def intermediates(order: Mapping[str, Any], root: Path) -> Iterator[Record]:
-    """One record an image with what an artifact's layers make of it.
+def intermediates(order: Mapping[str, Any], root: Path, write: Callable[[Record], None]) -> None:
+    """Write one record an image with what an artifact's layers make of it.
 
     Args:
         order: `bundle`, `artifact` and `images` as for `views`.
         root: What paths are relative to.
+        write: Takes the records.
     """
     bundle = open_bundle(root / order["bundle"])
     with ExitStack() as stack:
@@ -83,7 +85,7 @@ def intermediates(order: Mapping[str, Any], root: Path) -> Iterator[Record]:
             arrays |= {f"beside/{name}": array for name, array in found.outputs.items()}
             arrays |= {f"outputs/{name}": array for name, array in runtime.run(feeds).items()}
             grids = [(one.scale, one.zero_point) for one in found.tensors]
-            yield Record({"grids": grids}, {"tensor": tensor, **arrays})
+            write(Record({"grids": grids}, {"tensor": tensor, **arrays}))
 
 
 def _open(bundle: Bundle, runtime: str, precision: str, stack: ExitStack) -> RuntimeLike:

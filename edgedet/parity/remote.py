@@ -7,12 +7,10 @@ import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-import cv2
-
-from edgedet.bundle import MANIFEST, Artifact, Bundle
+from edgedet.bundle import Artifact, Bundle
 from edgedet.data.dataset import LabelledImage
 from edgedet.devices import RemoteDevice
-from edgedet.devices.device import Blob
+from edgedet.devices.blob import Blob, bundle_files
 from edgedet.devices.records import Record, error_from
 from edgedet.environment import Environment
 from edgedet.errors import MissingError
@@ -38,7 +36,7 @@ class SentImage:
     """An image for devices.
 
     Attributes:
-        blob: Its file; of an image that has none, a PNG of its pixels.
+        blob: Its file, or its pixels.
         tensor_sha256: Of its input tensor as it is made here.
     """
 
@@ -49,10 +47,7 @@ class SentImage:
     def of(image: LabelledImage, spec: DetectorSpec) -> SentImage:
         """The image as it is in the data set."""
         tensor, _ = preprocess(image.image_bgr, spec.input)
-        if image.path.is_file():
-            return SentImage(Blob.of(image.path), tensor_sha256(tensor))
-        png = cv2.imencode(".png", image.image_bgr)[1].tobytes()
-        return SentImage(Blob.of(png), tensor_sha256(tensor))
+        return SentImage(Blob.of_image(image), tensor_sha256(tensor))
 
     @property
     def name(self) -> str:
@@ -62,16 +57,6 @@ class SentImage:
     def order(self) -> dict[str, str]:
         """As `on_device` reads it."""
         return {"path": self.name, "tensor_sha256": self.tensor_sha256}
-
-
-def bundle_files(bundle: Bundle, artifacts: Sequence[Artifact]) -> dict[str, Blob]:
-    """What a device needs of a bundle to run some of its artifacts, each file found whole here."""
-    files = {f"{_BUNDLE}/{MANIFEST}": Blob.of(bundle.root / MANIFEST)}
-    for artifact in artifacts:
-        bundle.path_of(artifact)
-        for entry in artifact.files:
-            files[f"{_BUNDLE}/{entry.path}"] = Blob(entry.sha256, entry.bytes, bundle.root / entry.path)
-    return files
 
 
 class DeviceRun:
@@ -110,7 +95,7 @@ class DeviceRun:
         self._stopped = False
         self.current = Record({})
         files = {image.name: image.blob for image in images}
-        device.send({**bundle_files(bundle, artifacts), **files}, track)
+        device.send({**bundle_files(bundle, artifacts, _BUNDLE), **files}, track)
         order = {
             "bundle": _BUNDLE,
             "artifacts": [(artifact.runtime, artifact.precision) for artifact in artifacts],

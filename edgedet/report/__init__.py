@@ -2,7 +2,8 @@
 
 `draw` puts boxes on an image, `pictures` draws the worst images of a parity run, `page` turns reports into
 the words of the page, `differences` and `plots` into its tables and plots (`charts`), and `html` writes it;
-`markdown` says the same in a few lines; `recommendation` writes the page of `edgedet recommend`.
+`markdown` says the same in a few lines; `recommendation` writes the page of `edgedet recommend` and
+`benchmark` that of `edgedet benchmark`.
 """
 
 from edgedet.report.draw import draw_comparison, draw_detections

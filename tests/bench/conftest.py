@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,8 @@ from edgedet.bundle import MANIFEST, Artifact, Bundle, FileEntry, Manifest
 from edgedet.embedded import SPEC_KEY
 from edgedet.files import write_atomically
 from edgedet.spec import DetectorSpec, InputSpec, OutputSpec, Precision, SsdDecoder, SsdPriors
+
+sys.path.insert(0, str(Path(__file__).parent))
 
 
 @pytest.fixture(scope="session")

@@ -14,9 +14,12 @@ import numpy as np
 import pytest
 
 from edgedet.bench import BenchmarkReport, run_benchmark, worker
-from edgedet.bench.run import turns
+from edgedet.bench.cold_start import measure_cold_start
+from edgedet.bench.run import forecast
+from edgedet.bench.stopwatch import Times
+from edgedet.bench.turns import blocks_of, order_of
 from edgedet.bench.worker import peak_rss_mb
-from edgedet.bench.workers import Order, Worker
+from edgedet.bench.workers import Order, Turn, Worker
 from edgedet.data import open_dataset
 from edgedet.errors import BundleError, DataError, InternalError, MissingExtraError, UsageError
 from edgedet.registry import install_command
@@ -40,9 +43,113 @@ def test_a_report_says_which_images_of_which_split_were_shown(bundle, report):
     assert other.images.startswith("the first 8 images of builtin val, shown in turn, ")
 
 
-def test_every_round_begins_with_another_lane_and_has_each_once():
-    assert turns(3, 4) == [0, 1, 2, 1, 2, 0, 2, 0, 1, 0, 1, 2]
-    assert turns(1, 2) == [0, 0]
+def test_every_block_goes_there_and_back_and_begins_with_another_lane():
+    assert order_of(3, 3) == [0, 1, 2, 2, 1, 0, 1, 2, 0, 0, 2, 1, 2, 0, 1, 1, 0, 2]
+    assert order_of(1, 2) == [0, 0, 0, 0]
+
+
+def test_a_longer_measurement_has_more_turns_and_the_shortest_enough_for_an_interval():
+    assert [blocks_of(seconds) for seconds in (0.1, 2, 5, 60, 1800)] == [6, 10, 10, 60, 1800]
+
+
+def test_each_artifact_is_shown_at_least_so_many_frames_however_short_its_time(bundle):
+    report = run_benchmark(bundle.root, precisions=["fp32"], duration_s=0.1, least_frames=900)
+    assert report.rows[0].frames >= 900
+    assert report.scenario.least_frames == 900
+    assert report.scenario.least_measured_frames == report.rows[0].frames
+
+
+def test_a_minute_asks_for_the_frames_of_mlperf_s_single_stream(bundle, monkeypatch):
+    asked = []
+
+    def turn(worker: Worker, seconds: float, least_frames: int = 1, *, settle: bool = True) -> Turn:
+        asked.append((seconds, least_frames))
+        times = Times([0.1] * least_frames, [0.7] * least_frames, [0.2] * least_frames, [1] * least_frames)
+        return Turn(times, seconds)
+
+    monkeypatch.setattr(Worker, "measure", turn)
+    report = run_benchmark(bundle.root, precisions=["fp32"], duration_s=60)
+    assert len(asked) == 120
+    assert sum(seconds for seconds, _ in asked) == pytest.approx(60)
+    assert report.rows[0].frames == sum(frames for _, frames in asked) >= 1024
+    assert report.scenario.name == "single-stream"
+    assert "MLPerf's 1024 and 60 s held" in str(report.scenario)
+    quick = run_benchmark(bundle.root, precisions=["fp32"], duration_s=59)
+    assert quick.scenario.name == "quick"
+    assert "MLPerf's 1024 and 60 s not held" in str(quick.scenario)
+
+
+def test_what_is_done_and_for_how_long_is_announced_before_anything_is_measured(bundle, monkeypatch):
+    said = []
+    measure = Worker.measure
+
+    def announced(worker: Worker, *arguments, **options) -> Turn:
+        assert len(said) == 1
+        return measure(worker, *arguments, **options)
+
+    monkeypatch.setattr(Worker, "measure", announced)
+    run_benchmark(bundle.root, duration_s=0.1, announce=said.append)
+    assert said == ["2 measurements of at least 0.1 s each, in turns: about 8 s"]
+    assert "7 measurements of at least 60 s and 1,024 frames each, in turns: about 9 min" in forecast(
+        7, 60, 1024
+    )
+    assert "longer where a frame takes more than 59 ms" in forecast(7, 60, 1024)
+    assert "one after another: about 3.5 h" in forecast(7, 1800, 1, sustained=True)
+
+
+def test_the_same_artifact_twice_is_no_row_of_its_own_and_gives_the_noise(bundle):
+    report = run_benchmark(bundle.root, duration_s=0.4, noise=True)
+    assert [row.precision for row in report.rows] == ["fp32", "int8"]
+    noise = report.noise
+    assert (noise.runtime, noise.precision, noise.threads) == ("ort", "int8", 1)
+    assert 0.5 < noise.ratio.low <= noise.ratio.ratio <= noise.ratio.high < 2
+    assert BenchmarkReport.model_validate_json(report.model_dump_json()) == report
+    assert run_benchmark(bundle.root, precisions=["fp32"], duration_s=0.1).noise is None
+
+
+def test_a_second_worker_of_the_same_artifact_that_fails_costs_nothing_but_the_noise(bundle, monkeypatch):
+    measure, seen = Worker.measure, []
+
+    def fail(worker: Worker, *arguments, **options):
+        if worker not in seen:
+            seen.append(worker)
+        if len(seen) == 3 and worker is seen[2]:
+            ended(worker)
+        return measure(worker, *arguments, **options)
+
+    monkeypatch.setattr(Worker, "measure", fail)
+    report = run_benchmark(bundle.root, ["ort"], duration_s=0.1, noise=True)
+    assert (len(report.rows), report.skipped, report.noise) == (2, (), None)
+
+
+def test_alone_each_runs_for_the_whole_time_and_is_compared_with_itself(bundle):
+    report = run_benchmark(bundle.root, duration_s=2.0, sustained=True)
+    assert report.scenario.name == "sustained"
+    for row in report.rows:
+        assert row.speedup_vs_fp32 is None
+        assert row.measured_s >= 2
+        assert (row.sustained.window_s, len(row.series)) == (pytest.approx(1, abs=0.3), 2)
+        assert row.sustained.ratio == pytest.approx(
+            row.sustained.last_p50_ms / row.sustained.first_p50_ms, abs=1e-3
+        )
+        assert row.series[0].t_s < row.series[-1].t_s < 4, "the time of each begins with itself"
+
+
+def test_a_cold_start_is_timed_from_the_start_of_a_fresh_process(bundle):
+    report = run_benchmark(bundle.root, precisions=["fp32"], duration_s=0.1, cold_starts=1)
+    cold = report.rows[0].cold_start
+    assert cold.processes == 1
+    parts = (cold.interpreter_ms, cold.import_ms, cold.open_ms, cold.first_frame_ms)
+    assert min(parts) > 0
+    assert cold.total_ms == pytest.approx(sum(parts), abs=1)
+    assert cold.first_inference_ms <= cold.first_frame_ms
+    assert cold.interpreter_ms > 50, "Python, numpy, cv2 and pydantic are imported before anything else"
+
+
+def test_a_cold_start_that_fails_is_unknown(bundle, tmp_path: Path):
+    np.savez(tmp_path / "images.npz", np.zeros((40, 40, 3), np.uint8))
+    order = Order(bundle.root, "ort", "fp16", 1, tmp_path / "images.npz")
+    assert measure_cold_start(order, 1) is None
 
 
 @pytest.fixture
@@ -168,9 +275,9 @@ def ended(worker: Worker) -> None:
 def test_a_benchmark_of_which_nothing_is_left_is_an_error_and_no_empty_report(bundle, monkeypatch):
     measure = Worker.measure
 
-    def fail(worker: Worker, seconds: float):
+    def fail(worker: Worker, *arguments, **options):
         ended(worker)
-        return measure(worker, seconds)
+        return measure(worker, *arguments, **options)
 
     monkeypatch.setattr(Worker, "measure", fail)
     with pytest.raises(InternalError, match=r"measures ort fp32 ended; got exit status -9"):
@@ -180,10 +287,10 @@ def test_a_benchmark_of_which_nothing_is_left_is_an_error_and_no_empty_report(bu
 def test_a_worker_that_fails_costs_its_own_row_only(bundle, monkeypatch):
     measure = Worker.measure
 
-    def fail(worker: Worker, seconds: float):
+    def fail(worker: Worker, *arguments, **options):
         if worker.order.precision == "int8":
             ended(worker)
-        return measure(worker, seconds)
+        return measure(worker, *arguments, **options)
 
     monkeypatch.setattr(Worker, "measure", fail)
     report = run_benchmark(bundle.root, duration_s=0.1)
@@ -196,10 +303,10 @@ def test_a_worker_that_fails_costs_its_own_row_only(bundle, monkeypatch):
 def test_a_worker_that_fails_is_an_error_where_its_runtime_was_asked_for(bundle, monkeypatch):
     measure = Worker.measure
 
-    def fail(worker: Worker, seconds: float):
+    def fail(worker: Worker, *arguments, **options):
         if worker.order.precision == "int8":
             ended(worker)
-        return measure(worker, seconds)
+        return measure(worker, *arguments, **options)
 
     monkeypatch.setattr(Worker, "measure", fail)
     with pytest.raises(InternalError, match="measures ort int8 ended"):
@@ -225,10 +332,10 @@ def test_a_worker_that_does_not_open_says_with_how_many_threads(bundle, monkeypa
 def test_a_worker_that_ends_after_its_last_turn_keeps_its_row(bundle, monkeypatch):
     measure, turns_of = Worker.measure, Counter[int]()
 
-    def measure_and_end(worker: Worker, seconds: float):
-        times = measure(worker, seconds)
+    def measure_and_end(worker: Worker, *arguments, **options):
+        times = measure(worker, *arguments, **options)
         turns_of[id(worker)] += 1
-        if turns_of[id(worker)] == 6:  # as many as the shortest benchmark has
+        if turns_of[id(worker)] == 12:  # as many as the shortest benchmark has
             ended(worker)
         return times
 

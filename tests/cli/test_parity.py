@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 from command import Command, check_refusal
 
-from edgedet.bench import run as bench_run
 from edgedet.data.synthetic import SyntheticDataset
 from edgedet.parity import ParityReport
 
@@ -143,9 +142,8 @@ def test_other_reports_are_plotted_in_the_page_and_nowhere_else(
 
 
 def test_a_recommendation_for_another_detector_is_refused(
-    edgedet: Command, bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    edgedet: Command, bundle: Path, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(bench_run, "_TURN_S", 0.05)  # figures of speed are not judged here
     file = tmp_path / "recommendation.json"
     result = edgedet(
         "recommend", bundle, "--data", "builtin", "--split", "test", "--runtimes", "ort",

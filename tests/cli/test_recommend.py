@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from command import Command, check_refusal
 
-from edgedet.bench import run as bench_run
+from edgedet.bench import turns as bench_turns
 from edgedet.bundle import MANIFEST, open_bundle
 from edgedet.data.synthetic import SyntheticDataset
 from edgedet.evaluate import evaluate
@@ -19,8 +19,8 @@ from edgedet.recommend import RecommendationReport, run_recommendation
 
 @pytest.fixture(autouse=True)
 def short_turns(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Seven rounds in less than a second: figures of speed are not judged here."""
-    monkeypatch.setattr(bench_run, "_TURN_S", 0.1)
+    """Seven blocks in less than a second: figures of speed are not judged here."""
+    monkeypatch.setattr(bench_turns, "_TURN_S", 0.05)
 
 
 @pytest.fixture

@@ -105,7 +105,8 @@ def test_benchmark_prints_what_it_writes(measure: Measure, bundle: Path) -> None
     assert result.code == 0, result.stderr
     (row,) = values["rows"]
     times = [row["preprocess_ms"], row["inference_ms"], row["postprocess_ms"], *row["total_ms"].values()]
-    shown = cells(result, "ort")
+    shown, cold = [line.split() for line in result.stdout.splitlines() if line.startswith("ort ")]
+    assert cold[-1] == f"{row['cold_start']['total_ms']:.0f}"
     assert shown[:9] == ["ort", "fp32", "1", *(f"{ms:.2f}" for ms in times)]
     assert shown[9:11] == [f"{row['fps']:.1f}", "1.00"]
     assert all(f"note: {warning}" in result.stdout for warning in values["warnings"])

@@ -13,7 +13,7 @@ import pytest
 from stand_in import StandIn
 
 from edgedet.devices import RemoteDevice, parse_address
-from edgedet.devices.device import Blob
+from edgedet.devices.blob import Blob
 from edgedet.errors import InternalError, MissingDeviceError, UsageError
 
 COUNT = """
@@ -140,6 +140,15 @@ def test_a_second_run_waits_until_the_device_is_free(stand_in: StandIn, said: li
         assert order == [0]
         assert said == ["ssh://pi@camera is busy with another run; waiting for it"]
         assert len(list(records)) == 11
+
+
+def test_a_run_that_is_given_up_ends_on_the_device_as_well(stand_in: StandIn) -> None:
+    with RemoteDevice(stand_in.address) as device:
+        for _ in device.execute(["-c", COUNT.replace("range(12)", "range(10**7)")], {}):
+            break
+    assert list(stand_in.cache.rglob("*")) == []
+    running = subprocess.run(["pgrep", "-f", "range\\(10\\*\\*7\\)"], capture_output=True, check=False)
+    assert running.stdout == b""
 
 
 def test_a_host_that_does_not_come_back_leaves_nothing_when_the_lease_is_over(stand_in: StandIn) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +11,12 @@ import pytest
 
 from edgedet import registry
 from edgedet.bench import run_benchmark
-from edgedet.bundle import Bundle
+from edgedet.bundle import MANIFEST, Bundle
 from edgedet.cli import main
 from edgedet.errors import UsageError
 from edgedet.executed import ExecutedGraph
 from edgedet.pipeline import load
+from edgedet.spec import QuantizationSpec
 
 
 def executed(bundle: Bundle, runtime: str, precision: str = "int8") -> ExecutedGraph:
@@ -85,11 +87,50 @@ def test_inspect_refuses_a_runtime_without_executed(
 def test_a_benchmark_warns_of_int8_that_fell_back_to_float(quantized: Any) -> None:
     report = run_benchmark(quantized(True).root, ["ort"], duration_s=0.1)
     assert report.rows[0].integer_share == 0.6
-    (warning,) = [warning for warning in report.warnings if "ran in float" in warning]
+    first, warning = [warning for warning in report.warnings if "ran in float" in warning]
+    assert first.startswith("ort int8 fell back: 2 of 5 operators")
     assert warning.startswith("ort int8: 2 of 5 operators that compute ran in float in 1 island")
     whole = run_benchmark(quantized(False).root, ["ort"], duration_s=0.1)
     assert whole.rows[0].integer_share == 1
     assert not [warning for warning in whole.warnings if "ran in float" in warning]
+
+
+def test_int8_that_runs_in_float_ends_a_benchmark_with_1_unless_that_is_allowed(
+    quantized: Any, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    arguments = ["benchmark", str(quantized(True).root), "--runtimes", "ort", "--duration", "0.1"]
+    target = tmp_path / "benchmark.json"
+    assert main([*arguments, "--json", str(target)]) == 1
+    said = capsys.readouterr()
+    assert "ort int8 did not run as meant" in said.err
+    assert (
+        "note: ort int8 fell back: 2 of 5 operators that compute ran in float without being asked" in said.out
+    )
+    (row,) = json.loads(target.read_text())["rows"]
+    assert row["coverage"]["verdict"] == "fallback"
+    assert row["coverage"]["float_time"] > 0.1
+    assert main([*arguments, "--allow-fallback"]) == 0
+    assert "ort int8 fell back" in capsys.readouterr().out
+    whole = ["benchmark", str(quantized(False).root), *arguments[2:]]
+    assert main(whole) == 0
+
+
+def test_int8_whose_float_layers_were_asked_for_did_not_fall_back(quantized: Any, tmp_path: Path) -> None:
+    bundle = quantized(True)
+    how = QuantizationSpec(
+        encoding="onnxruntime",
+        observer="minmax",
+        float_layers=("first", "second"),
+        calibration_sha256="0" * 64,
+    )
+    root = tmp_path / "bundle"
+    shutil.copytree(bundle.root, root)
+    artifacts = tuple(a.model_copy(update={"quantization": how}) for a in bundle.manifest.artifacts)
+    manifest = bundle.manifest.model_copy(update={"artifacts": artifacts})
+    (root / MANIFEST).write_text(manifest.model_dump_json())
+    for row in run_benchmark(root, duration_s=0.1).rows:
+        assert row.coverage.verdict == "intended", row.coverage
+        assert row.coverage.asked_float_time > 0
 
 
 def test_pytorch_tells_nothing_and_a_closed_runtime_says_so(checkpoint: Path) -> None:
