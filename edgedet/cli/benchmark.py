@@ -13,7 +13,7 @@ from edgedet.bench import BenchmarkReport, BenchmarkRow, run_benchmark
 from edgedet.bench.history import VARIABLE, History
 from edgedet.bench.remote import run_benchmark_on
 from edgedet.bench.report import SINGLE_STREAM_S
-from edgedet.cli.devices import addresses_from
+from edgedet.cli.devices import DevicesOption, KeepOption, addresses_from
 from edgedet.cli.options import (
     PrecisionsOption,
     RuntimesOption,
@@ -97,6 +97,8 @@ def run(
     sustained: _Sustained = False,
     aa: _Twice = None,
     allow_fallback: _AllowFallback = False,
+    device: DevicesOption = None,
+    keep_on_device: KeepOption = False,
     html: _Html = None,
     history: _History = None,
     no_history: Annotated[bool, typer.Option("--no-history", help="Keep nothing.")] = False,

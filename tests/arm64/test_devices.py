@@ -11,9 +11,10 @@ import pytest
 from filelock import FileLock
 from host import Arm64Host
 
+from edgedet.bench.remote import run_benchmark_on
 from edgedet.bundle import Bundle, open_bundle
 from edgedet.data import open_dataset
-from edgedet.devices import LOCAL, Address, parse_address
+from edgedet.devices import LOCAL, Address, RemoteDevice, parse_address
 from edgedet.parity import Devices, ParityRow, run_parity
 
 pytestmark = [pytest.mark.arm64, pytest.mark.timeout(1800)]
@@ -99,6 +100,28 @@ def test_a_connection_that_is_cut_in_the_middle_is_taken_up_again(
     assert cut[0] >= 1
     assert said == [f"lost the connection to {device}; connecting again"]
     assert again.rows == whole.rows
+    assert left_behind(arm64_host) == []
+
+
+def test_a_benchmark_runs_there_and_survives_a_cut(cells: Bundle, device: str, arm64_host: Arm64Host) -> None:
+    said: list[str] = []
+    cut: list[int] = []
+
+    def cutting(items, description, total=None):
+        for item in items:
+            if description.endswith("Measuring") and not cut:
+                cut.append(arm64_host.cut_connections())
+            yield item
+
+    with RemoteDevice(parse_address(device), tell=said.append) as opened:
+        report = run_benchmark_on(
+            opened, cells.root, ("ort",), ("int8",), track=cutting, duration_s=1.0, cold_starts=1
+        )
+    (row,) = report.rows
+    assert (row.device, row.runtime, row.precision) == (device, "ort", "int8")
+    assert row.frames >= 1
+    assert report.environment.os.endswith("aarch64")
+    assert said == [f"lost the connection to {device}; connecting again"]
     assert left_behind(arm64_host) == []
 
 

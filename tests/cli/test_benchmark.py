@@ -37,7 +37,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[float, dict[str, Any]]]
     calls: list[tuple[float, dict[str, Any]]] = []
 
     def record(*arguments: Any, **options: Any) -> BenchmarkReport:
-        calls.append((arguments[5], options))
+        calls.append((options["duration_s"], options))
         raise UsageError("recorded", got="a", expected="b", fix="c")
 
     monkeypatch.setattr(benchmark, "run_benchmark", record)
