@@ -40,33 +40,39 @@ class Ratio(Value):
         return self.low is None or self.high is None or self.low <= 1 <= self.high
 
 
-def paired_ratio(one_ms: Sequence[float], other_ms: Sequence[float]) -> Ratio:
+def paired_ratio(one_ms: Sequence[float], other_ms: Sequence[float], processes: int = 1) -> Ratio:
     """Time of one over that of the other, from turns in ABBA order.
 
     A block of four turns, ABBA, gives one value: the mean of two logarithms of ratios, in which a clock or a
     load that changes at a steady rate cancels, and which is as often too large as too small by the rest. That
-    symmetry is what the Wilcoxon signed-rank interval asks for.
+    symmetry is what the Wilcoxon signed-rank interval asks for. Where there were several processes, what
+    varies most is which they were, and each pair of them is one value (Kalibera and Jones, Rigorous
+    Benchmarking in Reasonable Time, ISMM 2013, section 5).
 
     Args:
         one_ms: Typical time of a frame in each turn of the one; an even number of turns, two a block.
         other_ms: The same of the other, in the same order.
+        processes: How many of each side took them, one after another, as `numpy.array_split` shares blocks.
     """
     logs = np.log(np.asarray(one_ms, np.float64)) - np.log(np.asarray(other_ms, np.float64))
     blocks = logs[: len(logs) // 2 * 2].reshape(-1, 2).mean(axis=1)
-    batches = np.array([np.median(part) for part in _batches(blocks)])
+    batches = np.array([np.median(part) for part in _batches(blocks, processes)])
     estimate, interval = signed_rank(batches)
     low, high = (None, None) if interval is None else map(_rounded, interval)
     return Ratio(ratio=_rounded(estimate), low=low, high=high, batches=len(batches))
 
 
-def typical_interval(turns_ms: Sequence[float]) -> tuple[float, float] | None:
+def typical_interval(turns_ms: Sequence[float], processes: int = 1) -> tuple[float, float] | None:
     """Between which values the typical time of a frame lies with 95 % confidence.
 
     Args:
-        turns_ms: Typical time of a frame in each turn.
+        turns_ms: Typical time of a frame in each turn; with more than one process, two turns a block.
+        processes: As `paired_ratio`.
     """
     logs = np.log(np.asarray(turns_ms, np.float64))
-    _, interval = signed_rank(np.array([np.median(part) for part in _batches(logs)]))
+    if processes > 1:
+        logs = logs[: len(logs) // 2 * 2].reshape(-1, 2).mean(axis=1)
+    _, interval = signed_rank(np.array([np.median(part) for part in _batches(logs, processes)]))
     return None if interval is None else (_rounded(interval[0]), _rounded(interval[1]))
 
 
@@ -105,9 +111,9 @@ def _signed_rank_distribution(n: int) -> Logs:
     return chances
 
 
-def _batches(blocks: Logs) -> list[Logs]:
-    """Consecutive blocks together, as many batches as there may be."""
-    return list(np.array_split(blocks, min(len(blocks), _MOST_BATCHES)))
+def _batches(blocks: Logs, processes: int) -> list[Logs]:
+    """Consecutive blocks together: those of a process, or as many batches as there may be."""
+    return list(np.array_split(blocks, processes if processes > 1 else min(len(blocks), _MOST_BATCHES)))
 
 
 def _rounded(logarithm: float) -> float:

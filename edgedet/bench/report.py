@@ -163,6 +163,8 @@ class BenchmarkRow(Value):
         model_bytes: Size of the artifact's files.
         p50_interval: Between which milliseconds the median of turns lies with 95 % confidence or more; None
             with fewer than six turns.
+        processes: Processes that took the turns one after another; with more than one, intervals are from
+            process to process.
         speedup_vs_fp32: Time of the same runtime and threads in fp32 over this one's, from the turns that
             both took (`edgedet.bench.ratio.paired_ratio`); None without one, and where each ran alone.
         speedup_interval: Between which values it lies with 95 % confidence or more; None with fewer than six
@@ -201,6 +203,7 @@ class BenchmarkRow(Value):
     speedup_vs_fp32: float | None
     speedup_interval: tuple[float, float] | None = None
     p50_interval: tuple[float, float] | None = None
+    processes: int = 1
     integer_share: float | None = None
     coverage: Coverage | None = None
     model_sha256: str = ""

@@ -30,6 +30,7 @@ class Measured:
         turns: In order of time, two a block where workers took turns.
         ends_s: When each ended, in seconds since the first of all, or since its own first if alone.
         alone: Whether it ran by itself, so that its turns cannot be paired with others.
+        processes: How many took the turns, one after another.
     """
 
     runtime: str
@@ -48,6 +49,7 @@ class Measured:
     model_sha256: str = ""
     before: Condition | None = None
     alone: bool = False
+    processes: int = 1
 
 
 def benchmark_rows(measured: Sequence[Measured]) -> tuple[BenchmarkRow, ...]:
@@ -95,7 +97,8 @@ def _row(one: Measured, reference: Measured | None) -> BenchmarkRow:
         model_bytes=one.model_bytes,
         speedup_vs_fp32=None if speedup is None else round(speedup.ratio, 3),
         speedup_interval=None if speedup is None or reference is one else _interval(speedup),
-        p50_interval=typical_interval(_medians(one)),
+        p50_interval=typical_interval(_medians(one), one.processes),
+        processes=one.processes,
         integer_share=None if one.executed is None else one.executed.integer_share,
         coverage=one.coverage,
         model_sha256=one.model_sha256,
@@ -112,7 +115,7 @@ def _row(one: Measured, reference: Measured | None) -> BenchmarkRow:
 
 def _time_ratio(one: Measured, other: Measured) -> Ratio:
     """Median by median: both sides of a pair saw the same clock and load."""
-    return paired_ratio(_medians(one), _medians(other))
+    return paired_ratio(_medians(one), _medians(other), one.processes)
 
 
 def _interval(ratio: Ratio) -> tuple[float, float] | None:

@@ -27,7 +27,7 @@ from edgedet.bench.report import (
     Scenario,
 )
 from edgedet.bench.rows import Measured, benchmark_rows, noise_of
-from edgedet.bench.turns import Lane, left_out, run_alone, take_turns
+from edgedet.bench.turns import Lane, left_out, processes_of, run_alone, take_turns
 from edgedet.bench.workers import Order, Worker
 from edgedet.data import open_dataset
 from edgedet.data.dataset import Dataset
@@ -156,9 +156,7 @@ def _measure(
         else:
             take_turns(lanes, plan.duration_s, plan.least_frames, asked, skipped, track)
         left = [lane for lane in lanes if lane.turns]
-        measured = [
-            _measured(lane, alone=plan.sustained) for lane in track(left, "Reading graphs", len(left))
-        ]
+        measured = [_measured(lane, plan) for lane in track(left, "Reading graphs", len(left))]
     own = [one for one, lane in zip(measured, left, strict=True) if not lane.again]
     return _with_cold_starts(own, left, plan.cold_starts, frames, track), _noise(left, measured)
 
@@ -174,7 +172,10 @@ def forecast(measurements: int, duration_s: float, least_frames: int, *, sustain
     """
     each = f"{duration_s:g} s" + (f" and {least_frames:,} frames" if least_frames > 1 else "")
     how = "one after another" if sustained else "in turns"
-    seconds = measurements * (duration_s * (1.0 if sustained else _SETTLING) + _BESIDE_S)
+    processes = 1 if sustained else processes_of(duration_s)
+    seconds = measurements * (
+        duration_s * (1.0 if sustained else _SETTLING) + _BESIDE_S * (1 + processes) / 2
+    )
     longer = ", longer where a frame takes more than "
     longer += f"{1e3 * duration_s / least_frames:.0f} ms" if least_frames > 1 else ""
     return (
@@ -234,7 +235,7 @@ def _open_all(
     return lanes
 
 
-def _measured(lane: Lane, *, alone: bool) -> Measured:
+def _measured(lane: Lane, plan: _Plan) -> Measured:
     contender, worker = lane.contender, lane.worker
     is_integer = claims_integers(contender.precision) and not lane.again
     graph, coverage = _judged(lane) if is_integer else (None, None)
@@ -253,7 +254,8 @@ def _measured(lane: Lane, *, alone: bool) -> Measured:
         coverage=coverage,
         model_sha256=contender.model_sha256,
         before=worker.condition,
-        alone=alone,
+        alone=plan.sustained,
+        processes=1 if plan.sustained else processes_of(plan.duration_s),
     )
 
 

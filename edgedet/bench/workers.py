@@ -88,7 +88,7 @@ class Worker:
     Attributes:
         load_ms: Opening the artifact, with the import of the runtime.
         warm_up_frames: Frames until the time of one was stable.
-        stable: Whether it became so.
+        stable: Whether it became so, after each start.
         condition: The machine right behind the last of them.
         peak_rss_mb: Largest resident memory up to the last measurement; None before it, and where the system
             does not say.
@@ -100,25 +100,21 @@ class Worker:
 
     def __init__(self, order: Order) -> None:
         self.order = order
-        self._stderr = tempfile.TemporaryFile()  # noqa: SIM115
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "edgedet.bench.worker", order.to_json()],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self._stderr,
-            text=True,
-            encoding="utf-8",
-        )
-        try:
-            opened = self._read(_OPEN_LIMIT_S)
-        except BaseException:
-            self.close()
-            raise
+        opened = self._start()
         self.load_ms: float = opened["load_ms"]
         self.warm_up_frames: int = opened["warm_up_frames"]
         self.stable: bool = opened["stable"]
         self.condition = Condition.model_validate(opened["condition"])
         self.peak_rss_mb: float | None = None
+
+    def restart(self) -> None:
+        """Go on in a new process: where memory happens to lie makes one faster than another.
+
+        Raises:
+            EdgedetError: As the class.
+        """
+        self.close()
+        self.stable = self._start()["stable"] and self.stable
 
     def measure(self, seconds: float, least_frames: int = 1, *, settle: bool = True) -> Turn:
         """Measure for so many seconds and frames at least.
@@ -133,7 +129,7 @@ class Worker:
         """
         request = {"seconds": seconds, "frames": least_frames, "settle": settle}
         answer = self._ask(request, seconds + _ANSWER_LIMIT_S * max(1, least_frames / 100))
-        self.peak_rss_mb = answer["peak_rss_mb"]
+        self.peak_rss_mb = max(self.peak_rss_mb or 0.0, answer["peak_rss_mb"] or 0.0) or None
         return Turn(
             Times(**answer["times"]),
             answer["seconds"],
@@ -164,6 +160,22 @@ class Worker:
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+    def _start(self) -> dict[str, Any]:
+        self._stderr = tempfile.TemporaryFile()  # noqa: SIM115
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "edgedet.bench.worker", self.order.to_json()],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._stderr,
+            text=True,
+            encoding="utf-8",
+        )
+        try:
+            return self._read(_OPEN_LIMIT_S)
+        except BaseException:
+            self.close()
+            raise
 
     def _ask(self, request: dict[str, Any], limit_s: float) -> dict[str, Any]:
         with contextlib.suppress(BrokenPipeError):  # reading then finds out why

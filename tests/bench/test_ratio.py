@@ -60,6 +60,19 @@ def test_the_same_artifact_twice_holds_one_as_often_as_promised_even_where_distu
     assert all(count / runs > 0.915 for count in held.values()), held
 
 
+def test_processes_that_differ_make_the_interval_as_wide_as_they_differ():
+    random = np.random.default_rng(1)
+    held, blind, runs = 0, 0, 300
+    for _ in range(runs):
+        # Each process is faster or slower for as long as it lives: five blocks of two turns.
+        own = 0.01 * np.repeat(random.normal(size=(2, 8)), 10, axis=1)
+        one_ms, other_ms = 8 * np.exp(own + 0.002 * random.normal(size=(2, 80)))
+        held += paired_ratio(one_ms, other_ms, 8).holds_one
+        blind += paired_ratio(one_ms, other_ms).holds_one
+    assert held / runs > 0.915
+    assert blind < held
+
+
 def test_more_turns_make_the_interval_narrower():
     random = np.random.default_rng(1)
 

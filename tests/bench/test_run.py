@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 import pytest
 
-from edgedet.bench import BenchmarkReport, run_benchmark, worker
+from edgedet.bench import BenchmarkReport, run_benchmark, turns, worker
 from edgedet.bench.cold_start import measure_cold_start
 from edgedet.bench.run import forecast
 from edgedet.bench.stopwatch import Times
@@ -90,7 +90,7 @@ def test_what_is_done_and_for_how_long_is_announced_before_anything_is_measured(
     monkeypatch.setattr(Worker, "measure", announced)
     run_benchmark(bundle.root, duration_s=0.1, announce=said.append)
     assert said == ["2 measurements of at least 0.1 s each, in turns: about 8 s"]
-    assert "7 measurements of at least 60 s and 1,024 frames each, in turns: about 9 min" in forecast(
+    assert "7 measurements of at least 60 s and 1,024 frames each, in turns: about 10 min" in forecast(
         7, 60, 1024
     )
     assert "longer where a frame takes more than 59 ms" in forecast(7, 60, 1024)
@@ -105,6 +105,25 @@ def test_the_same_artifact_twice_is_no_row_of_its_own_and_gives_the_noise(bundle
     assert 0.5 < noise.ratio.low <= noise.ratio.ratio <= noise.ratio.high < 2
     assert BenchmarkReport.model_validate_json(report.model_dump_json()) == report
     assert run_benchmark(bundle.root, precisions=["fp32"], duration_s=0.1).noise is None
+
+
+def test_each_artifact_has_several_processes_one_after_another_where_there_is_time(bundle, monkeypatch):
+    monkeypatch.setattr(turns, "_TIME_FOR_PROCESSES_S", 0.0)
+    monkeypatch.setattr(turns, "_PROCESSES", 2)
+    restart, restarted = Worker.restart, []
+
+    def note(worker: Worker) -> None:
+        before = worker._process.pid
+        restart(worker)
+        restarted.append((before, worker._process.pid))
+
+    monkeypatch.setattr(Worker, "restart", note)
+    report = run_benchmark(bundle.root, ["ort"], ["fp32"], duration_s=0.1)
+    ((before, after),) = restarted
+    assert before != after
+    (row,) = report.rows
+    assert row.processes == 2
+    assert row.frames >= 12
 
 
 def test_a_second_worker_of_the_same_artifact_that_fails_costs_nothing_but_the_noise(bundle, monkeypatch):

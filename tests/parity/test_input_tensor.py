@@ -55,6 +55,15 @@ def test_a_shift_is_told_with_its_direction_though_pixels_are_rounded(
     assert words in input_cause(tensor_of(image), moved + noise)
 
 
+def test_pixels_that_are_rounded_otherwise_are_told_from_pixels_that_are_wrong() -> None:
+    rng = np.random.default_rng(4)
+    pixels = rng.integers(1, 255, (64, 64, 3), dtype=np.uint8)
+    rounded = (pixels + rng.integers(-1, 2, pixels.shape)).astype(np.uint8)
+    assert "linear_exact" in input_cause(tensor_of(pixels), tensor_of(rounded))
+    rounded[5, 7] += 3
+    assert input_cause(tensor_of(pixels), tensor_of(rounded)) == ""
+
+
 def test_the_pair_that_differs_most_is_the_one_that_is_explained(image: np.ndarray) -> None:
     comparison = InputComparison()
     reference = tensor_of(image)
