@@ -171,7 +171,11 @@ def show(report: ParityReport, output: Output) -> None:
         f"mAP {percent(reference.map) or 'not measured'}"
     )
     output.line()
-    output.table((*COLUMNS, "passed"), [(*cells(row), verdict(row)) for row in report.rows])
+    columns, rows = (*COLUMNS, "passed"), [(*cells(row), verdict(row)) for row in report.rows]
+    if report.devices:
+        columns = ("device", *columns)
+        rows = [(row.device, *line) for row, line in zip(report.rows, rows, strict=True)]
+    output.table(columns, rows)
     show_notes(report, output)
 
 

@@ -52,7 +52,7 @@ def input_cause(reference: Floats, candidate: Floats) -> str:
     for cause, explained in _explanations(reference, candidate):
         if _rms(candidate - explained) <= _UNEXPLAINED * _rms(candidate - reference):
             return cause
-    if np.abs(candidate - reference).max() <= _ONE_STEP * _step(reference):
+    if all(map(_is_rounding, reference[0], candidate[0])):
         return (
             'no value is more than one step of 8 bits off: OpenCV\'s "linear" rounds otherwise on another '
             'processor, "linear_exact" does not'
@@ -60,10 +60,10 @@ def input_cause(reference: Floats, candidate: Floats) -> str:
     return ""
 
 
-def _step(tensor: Floats) -> float:
-    """What a pixel more or less of 255 is in the channel where that is least; 0 where nothing can be told."""
-    steps = [np.diff(np.unique(channel)) for channel in tensor[0]]
-    return min((float(step.min()) for step in steps if step.size), default=0.0)
+def _is_rounding(reference: Floats, candidate: Floats) -> bool:
+    """Whether no element of a channel is more than one of 255 pixel values off."""
+    steps = np.diff(np.unique(reference))
+    return bool(steps.size) and float(np.abs(candidate - reference).max()) <= _ONE_STEP * float(steps.min())
 
 
 def _explanations(reference: Floats, candidate: Floats) -> Iterator[tuple[str, Floats]]:
