@@ -171,11 +171,11 @@ def show(report: ParityReport, output: Output) -> None:
         f"mAP {percent(reference.map) or 'not measured'}"
     )
     output.line()
-    columns, rows = (*COLUMNS, "passed"), [(*cells(row), verdict(row)) for row in report.rows]
-    if report.devices:
-        columns = ("device", *columns)
-        rows = [(row.device, *line) for row, line in zip(report.rows, rows, strict=True)]
-    output.table(columns, rows)
+    devices = ("device",) if report.devices else ()
+    output.table(
+        (*devices, *COLUMNS, "passed"),
+        [(*([row.device] if devices else []), *cells(row), verdict(row)) for row in report.rows],
+    )
     show_notes(report, output)
 
 
