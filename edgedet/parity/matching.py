@@ -1,9 +1,10 @@
 """Which detection of one detector is which of another.
 
-Pairs of one class are taken greedily by descending IoU. Where both sides went through suppression this is the
-assignment, not an approximation of it: 1 - IoU is a metric, so that two boxes that both overlap a third by t
-or more overlap each other by at least 2t - 1; suppression at n leaves none above n, and a budget's t of 0.8
-is above (1 + n) / 2 for the usual n of 0.45. No box then has more than one possible partner.
+One to one within a class: as many pairs as there can be, and of those the most IoU in sum (the Hungarian
+method; Kuhn, Naval Research Logistics 2, 1955). Where both sides went through suppression nothing has to be
+decided: 1 - IoU is a metric, so that two boxes that both overlap a third by t or more overlap each other by
+at least 2t - 1; suppression at n leaves none above n, and a budget's t of 0.8 is above (1 + n) / 2 for the
+usual n of 0.45. No box then has more than one possible partner.
 """
 
 from __future__ import annotations
@@ -14,6 +15,9 @@ import numpy as np
 
 from edgedet.boxes import Ints, iou
 from edgedet.detections import Detections
+
+# Less than any difference of IoU that is one.
+_TIE = 1e-9
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -57,7 +61,7 @@ def match(
         threshold_tolerance: A detection without a partner whose score is within this of `score_threshold` is
             excused.
     """
-    pairs = _greedy_pairs(reference, candidate, iou_threshold)
+    pairs = _pairs(reference, candidate, iou_threshold)
     certain = score_threshold + threshold_tolerance
     lost, excused_lost = _unpaired(reference, pairs[:, 0], certain)
     gained, excused_gained = _unpaired(candidate, pairs[:, 1], certain)
@@ -74,20 +78,21 @@ def match(
     )
 
 
-def _greedy_pairs(reference: Detections, candidate: Detections, iou_threshold: float) -> Ints:
+def _pairs(reference: Detections, candidate: Detections, iou_threshold: float) -> Ints:
     overlaps = iou(reference.boxes_xyxy, candidate.boxes_xyxy)
     same_class = reference.class_ids[:, None] == candidate.class_ids[None, :]
-    rows, columns = np.nonzero(same_class & (overlaps >= iou_threshold))
-    # Equal boxes are paired by score, so that a set with duplicates matches itself exactly.
-    score_deltas = np.abs(reference.scores[rows] - candidate.scores[columns])
-    order = np.lexsort((score_deltas, -overlaps[rows, columns]))
-    free_rows, free_columns = np.ones(len(reference), bool), np.ones(len(candidate), bool)
-    pairs = []
-    for row, column in zip(rows[order].tolist(), columns[order].tolist(), strict=True):
-        if free_rows[row] and free_columns[column]:
-            free_rows[row] = free_columns[column] = False
-            pairs.append((row, column))
-    return np.array(pairs, np.int64).reshape(-1, 2)
+    possible = same_class & (overlaps >= iou_threshold)
+    if (possible.sum(axis=0) <= 1).all() and (possible.sum(axis=1) <= 1).all():
+        return np.argwhere(possible)
+    from scipy.optimize import linear_sum_assignment
+
+    # A pair more is worth more than all IoU together. Equal boxes are paired by score, so that a set with
+    # duplicates matches itself exactly.
+    score_deltas = np.abs(reference.scores[:, None] - candidate.scores[None, :])
+    worth = min(possible.shape) + 1 + overlaps.astype(np.float64) - _TIE * score_deltas
+    rows, columns = linear_sum_assignment(np.where(possible, worth, 0.0), maximize=True)
+    pairs: Ints = np.stack([rows, columns], axis=1)
+    return np.asarray(pairs[possible[rows, columns]])
 
 
 def _unpaired(detections: Detections, paired: Ints, certain_score: float) -> tuple[Ints, Ints]:

@@ -6,6 +6,7 @@ import itertools
 
 import numpy as np
 import pytest
+import scipy.optimize  # noqa: F401  # its import would count as time of the first example
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -82,8 +83,8 @@ def test_every_detection_is_in_one_pair_or_alone(found: Detections, seed: int):
 
 @given(some_detections(), st.integers(0, 99))
 @settings(max_examples=60)
-def test_greedy_is_the_best_assignment_after_suppression(found: Detections, seed: int):
-    """The claim of the module: with NMS at 0.45 and pairs from IoU 0.8 no assignment has more pairs."""
+def test_after_suppression_no_detection_has_two_possible_partners(found: Detections, seed: int):
+    """The claim of the module: with NMS at 0.45 and pairs from IoU 0.8 nothing has to be decided."""
     reference = found[nms(found.boxes_xyxy, found.scores, found.class_ids, 0.45)]
     other = moved(reference, seed)
     other = other[nms(other.boxes_xyxy, other.scores, other.class_ids, 0.45)]
@@ -93,6 +94,33 @@ def test_greedy_is_the_best_assignment_after_suppression(found: Detections, seed
     assert (possible.sum(axis=0) <= 1).all()
     assert (possible.sum(axis=1) <= 1).all()
     assert len(match(reference, other, iou_threshold=0.8).pairs) == possible.sum()
+
+
+def test_a_pair_gives_way_where_two_pairs_are_possible():
+    reference = detections(([0, 0, 10, 10], 0.9, 0), ([0, 0, 10, 8], 0.9, 0))
+    # The first overlaps both, and the second of the reference better than the first.
+    candidate = detections(([0, 0, 10, 8.5], 0.9, 0), ([0, 0, 10, 13], 0.9, 0))
+    overlaps = iou(reference.boxes_xyxy, candidate.boxes_xyxy)
+    assert overlaps[0].min() > 0.7
+    assert overlaps[1, 1] < 0.7
+    assert match(reference, candidate, iou_threshold=0.7).pairs.tolist() == [[0, 1], [1, 0]]
+
+
+@given(some_detections(), st.integers(0, 99))
+@settings(max_examples=40)
+def test_no_assignment_has_more_pairs(found: Detections, seed: int):
+    reference, other = found[:6], moved(found[:6], seed)
+    possible = (iou(reference.boxes_xyxy, other.boxes_xyxy) >= 0.3) & (
+        reference.class_ids[:, None] == other.class_ids[None]
+    )
+    most = max(
+        (
+            sum(possible[i, j] for i, j in enumerate(order))
+            for order in itertools.permutations(range(len(other)))
+        ),
+        default=0,
+    )
+    assert len(match(reference, other, iou_threshold=0.3).pairs) == most
 
 
 def test_classes_are_kept_apart():

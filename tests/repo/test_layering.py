@@ -48,6 +48,7 @@ THIRD_PARTY = {
 LAZY = {
     "edgedet.data.voc": {"defusedxml"},
     "edgedet.evaluate": {"pycocotools"},
+    "edgedet.parity.matching": {"scipy"},
     "edgedet.report": {"jinja2", "matplotlib"},
     "edgedet_calibration.sensitivity_plot": {"matplotlib"},
 }
