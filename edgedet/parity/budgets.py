@@ -14,6 +14,8 @@ from edgedet.errors import ConfigError
 from edgedet.spec import PRECISIONS, Precision, Value, first_problem
 
 Amount = Annotated[float, Field(ge=0)]
+MOST_TOLERANCE = 0.2
+
 Fraction = Annotated[float, Field(ge=0, le=1)]
 
 # The class that stands for every class without a table of its own.
@@ -85,7 +87,7 @@ class Budget(Value):
     layer_min_snr_db: float | None = None
     matched_iou: Annotated[float, Field(gt=0, le=1)]
     min_matched_fraction: Fraction
-    threshold_tolerance: Annotated[float, Field(ge=0, le=0.2)]
+    threshold_tolerance: Annotated[float, Field(ge=0, le=MOST_TOLERANCE)]
     max_score_delta: Fraction | None = None
     max_box_px: Amount | None = None
     max_map_delta_points: Amount | None = None

@@ -78,14 +78,13 @@ class Frame:
         self.number, self.image, self.spec = number, image, spec
         fakes.look_at(image)
         self.tensor, self.geometry = preprocess(image.image_bgr, spec.input)
-        self.float_view = self.view(reference)
-        self.fake_views = {key: self.view(runtime) for key, runtime in fakes.opened.items()}
+        self.float_view = self._view(reference)
+        self.fake_views = {key: self._view(runtime, for_map=False) for key, runtime in fakes.opened.items()}
 
     @property
     def found(self) -> int:
         """Objects that the float detector finds."""
         return len(self.float_view.detections.above(self.spec.score_threshold)[: self.spec.max_detections])
 
-    def view(self, runtime: RuntimeLike) -> View:
-        """What a runtime that takes the shared tensor makes of it."""
-        return View.of(runtime, self.tensor, self.spec, self.geometry)
+    def _view(self, runtime: RuntimeLike, *, for_map: bool = True) -> View:
+        return View.of(runtime, self.tensor, self.spec, self.geometry, for_map=for_map)

@@ -12,6 +12,7 @@ from edgedet.boxes import Floats
 from edgedet.decode import Candidates, find_candidates, suppress
 from edgedet.detections import Detections
 from edgedet.evaluate import EVALUATION_SCORE_THRESHOLD, MAX_DETECTIONS
+from edgedet.parity.budgets import MOST_TOLERANCE
 from edgedet.pipeline import RuntimeLike
 from edgedet.preprocess import Geometry
 from edgedet.spec import DetectorSpec
@@ -35,10 +36,19 @@ class View:
     detections: Detections
 
     @staticmethod
-    def of(runtime: RuntimeLike, tensor: Floats, spec: DetectorSpec, geometry: Geometry) -> View:
-        """Run and decode as `spec` says, down to a score below its threshold."""
+    def of(
+        runtime: RuntimeLike,
+        tensor: Floats,
+        spec: DetectorSpec,
+        geometry: Geometry,
+        *,
+        for_map: bool = True,
+    ) -> View:
+        """Run and decode as `spec` says, down to the score that is needed: for mAP, or to compare."""
         outputs = runtime.run({spec.input.name: tensor})
         floor = min(EVALUATION_SCORE_THRESHOLD, spec.score_threshold)
+        if not for_map:
+            floor = max(floor, spec.score_threshold - MOST_TOLERANCE)
         candidates = find_candidates(outputs, spec, geometry, floor)
         limit = max(spec.max_detections, MAX_DETECTIONS)
         return View(outputs, candidates, suppress(candidates, spec, limit=limit))
