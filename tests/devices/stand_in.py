@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,6 +24,12 @@ class StandIn:
     cache: Path
 
     @property
+    def is_clean(self) -> bool:
+        """Whether nothing is left there; what disappears meanwhile is gone."""
+        return not any(folders or files for _, folders, files in os.walk(self.cache))
+
+    @property
     def sessions(self) -> list[Path]:
         folder = self.cache / "edgedet" / "device"
-        return [path for path in folder.iterdir() if path.name != "blobs"] if folder.exists() else []
+        names = os.listdir(folder) if folder.exists() else []
+        return [folder / name for name in names if name != "blobs"]
