@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -28,6 +28,7 @@ from edgedet.cli.progress import Bars
 from edgedet.cli.trend import history_from, show_trends
 from edgedet.data import Dataset, open_dataset
 from edgedet.devices import LOCAL, Address, RemoteDevice
+from edgedet.devices.together import on_all
 from edgedet.errors import UsageError
 from edgedet.files import check_writable
 from edgedet.report.benchmark import write_benchmark
@@ -135,7 +136,8 @@ def run(
         }
         with Bars() as bars:
             dataset = None if data is None else open_dataset(data, split)
-            reports = _measure(model, addresses, dataset, options, bars, keep=keep_on_device)
+            found = _measure(model, addresses, dataset, options, bars, keep=keep_on_device)
+        reports = [one for one in found if isinstance(one, BenchmarkReport)]
         for report in reports:
             _keep(kept, report)
             show(report, output)
@@ -143,7 +145,11 @@ def run(
                 write_benchmark(html, report)
                 output.line(f"wrote {html}")
         values = [report.model_dump(mode="json") for report in reports]
-        output.json(values[0] if len(values) == 1 else {"reports": values})
+        if reports:
+            output.json(values[0] if len(addresses) == 1 else {"reports": values})
+        for one in found:
+            if isinstance(one, Exception):
+                raise one
     fallen = [report for report in reports if report.fallbacks]
     if fallen and not allow_fallback:
         for report in fallen:
@@ -159,19 +165,24 @@ def _measure(
     bars: Bars,
     *,
     keep: bool,
-) -> list[BenchmarkReport]:
-    """One report a device; devices do not wait for each other."""
-
-    def on(address: Address) -> BenchmarkReport:
+) -> list[BenchmarkReport | Exception]:
+    """A report a device, or why there is none. This machine is measured when it sends nothing any more."""
+    with ExitStack() as stack:
+        remote = [address for address in addresses if address.transport != LOCAL]
+        devices = [stack.enter_context(RemoteDevice(address, stay=keep, tell=bars.say)) for address in remote]
+        found = on_all(
+            devices,
+            lambda device: run_benchmark_on(
+                device, model, dataset=dataset, track=bars, announce=bars.say, **options
+            ),
+        )
+    by_address: dict[Address, BenchmarkReport | Exception] = dict(zip(remote, found, strict=True))
+    for address in addresses:
         if address.transport == LOCAL:
-            return run_benchmark(model, dataset=dataset, track=bars, announce=bars.say, **options)
-        with RemoteDevice(address, stay=keep, tell=bars.say) as device:
-            return run_benchmark_on(device, model, dataset=dataset, track=bars, announce=bars.say, **options)
-
-    if len(addresses) == 1:
-        return [on(addresses[0])]
-    with ThreadPoolExecutor(len(addresses)) as pool:
-        return list(pool.map(on, addresses))
+            by_address[address] = run_benchmark(
+                model, dataset=dataset, track=bars, announce=bars.say, **options
+            )
+    return [by_address[address] for address in addresses]
 
 
 def _one_page(devices: int) -> UsageError:

@@ -49,7 +49,7 @@ def parse_address(text: str) -> Address:
         parts = urlsplit(text)
         port, options = parts.port, parse_qs(parts.query, strict_parsing=True) if parts.query else {}
     except ValueError as exc:
-        raise _unusable(repr(text)) from exc
+        raise _unusable(text) from exc
     if parts.password is not None:
         raise UsageError(
             "cannot take a password",
@@ -57,15 +57,23 @@ def parse_address(text: str) -> Address:
             expected="a key, which nobody can read from a command line",
             fix=f"ssh-copy-id {parts.username}@{parts.hostname}, then leave the password out",
         )
-    target = parts.netloc if parts.scheme == "adb" else parts.netloc.removesuffix(f":{port}")
+    has_port = parts.scheme == "ssh" and port is not None
+    target = parts.netloc.rpartition(":")[0] if has_port else parts.netloc
     python = options.pop("python", ["python3"])[0]
     good = _NAME.fullmatch(target) and _PYTHON.fullmatch(python)
     if parts.scheme not in ("adb", "ssh") or not good or options or parts.path.strip("/") or parts.fragment:
-        raise _unusable(repr(text))
+        raise _unusable(text)
     return Address(parts.scheme, target, port if parts.scheme == "ssh" else None, python)
 
 
-def _unusable(got: str) -> UsageError:
+def _unusable(text: str) -> UsageError:
+    user, at, rest = text.rpartition("@")
+    scheme, separator, name = user.rpartition("://")
+    if at and ":" in name:  # what follows is a password
+        text = f"{scheme}{separator}{name.partition(':')[0]}:…@{rest}"
     return UsageError(
-        "there is no such kind of device", got=got, expected=_EXAMPLES, fix="write it like one of those"
+        "there is no such kind of device",
+        got=repr(text),
+        expected=_EXAMPLES,
+        fix="write it like one of those",
     )

@@ -10,9 +10,11 @@ the lease, or the host has ended the session, the keeper removes the folder and 
 ::
 
     BASE/blobs/SHA256             files by content that stay for other runs
-    BASE/SESSION/blobs/SHA256     those that do not; SHA256.part is one whose transfer was cut
+    BASE/SESSION/blobs/SHA256     those that do not
+    BASE/SESSION/parts/SHA256     files whose transfer has not ended
     BASE/SESSION/jobs/NAME/       order: what to run; records/0, 1, 2, ...; result, when it has ended
     BASE/SESSION/lease            touched by every request
+    BASE/SESSION/turn             there when the device is this session's
     BASE/SESSION/end              the host asks that the session be removed
 """
 
@@ -21,9 +23,9 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import hashlib
+import importlib.util
 import json
 import os
-import platform
 import shutil
 import signal
 import struct
@@ -42,9 +44,13 @@ GREETING = b"\0edgedet-agent 1\n"
 _LENGTH = struct.Struct(">I")
 _POLL_S = 0.02
 _KEEPER_POLL_S = 0.1
-# How long a job may wait for the device before the host is told.
+# How long a host waits for an answer whether it has the device.
 _PATIENCE_S = 2.0
+# Sessions whose keeper has ended with its machine are removed when they are as old.
+_STALE_S = 600.0
 _LOG_TAIL = 4000
+# What edgedet imports on a device, whatever it does there.
+_NEEDED = ("numpy", "cv2", "pydantic")
 
 # The bytes of this file, where a host has sent them.
 SOURCE: bytes = globals().get("SOURCE", b"")
@@ -87,10 +93,13 @@ class Session:
         base = _base()
         self.root = base / Path(name).name
         self.fresh = not self.root.exists()
+        _sweep(base)
         self._stores = (base / "blobs", self.root / "blobs")
+        self._checked: set[str] = set()
         self._new = self._stores[0 if stay else 1]
         self._new.mkdir(parents=True, exist_ok=True)
-        (self.root / "jobs").mkdir(parents=True, exist_ok=True)
+        for folder in ("jobs", "parts"):
+            (self.root / folder).mkdir(parents=True, exist_ok=True)
         (self.root / "lease").touch()
         (self.root / "agent.py").write_bytes(SOURCE)
         subprocess.Popen(
@@ -106,8 +115,20 @@ class Session:
         with contextlib.suppress(OSError):
             os.utime(str(self.root / "lease"))
 
+    def has_turn(self) -> bool:
+        """Whether the device is this session's, after a short wait."""
+        limit = time.monotonic() + _PATIENCE_S
+        while not (self.root / "turn").exists() and time.monotonic() < limit:
+            time.sleep(_POLL_S)
+        return (self.root / "turn").exists()
+
     def missing(self, names: list[str]) -> dict[str, int]:
-        """Blobs that are not here, and how many bytes of each are."""
+        """Blobs that are not here, and how many bytes of each are. What other sessions left is checked."""
+        for name in names:
+            kept = self._stores[0] / name
+            if name not in self._checked and kept.is_file() and _sha256(kept) != name:
+                kept.unlink()  # the machine stopped while it was written
+            self._checked.add(name)
         return {name: _size(self._part(name)) for name in names if self._find(name) is None}
 
     def put(self, name: str, size: int, offset: int, data: bytes) -> str:
@@ -119,6 +140,8 @@ class Session:
             file.truncate(offset)
             file.seek(offset)
             file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
         if offset + len(data) < size:
             return ""
         found = _sha256(part)
@@ -168,7 +191,6 @@ class Session:
         for record in (job / "records").iterdir():  # the host has those of whose taking it could not tell
             if record.name.isdigit() and int(record.name) < number:
                 self.forget(name, int(record.name))
-        patience = time.monotonic() + _PATIENCE_S
         while True:
             ended = (job / "result").exists()  # asked first: it is written behind the last record
             record = job / "records" / str(number)
@@ -181,9 +203,6 @@ class Session:
             elif not self.root.exists():
                 write_frame(replies, {"ended": 1, "log": "the session's folder was removed"})
                 return
-            elif time.monotonic() > patience and not (job / "log").exists():
-                write_frame(replies, {"waiting": True})
-                patience += 1e9
             else:
                 time.sleep(_POLL_S)
 
@@ -203,7 +222,7 @@ class Session:
         return next((store / name for store in self._stores if (store / name).is_file()), None)
 
     def _part(self, name: str) -> Path:
-        return self._new / f"{name}.part"
+        return self.root / "parts" / name
 
 
 def serve(requests: BinaryIO, replies: BinaryIO) -> None:
@@ -231,12 +250,14 @@ def _answer_all(session: Session, requests: BinaryIO, replies: BinaryIO) -> None
         elif do != "stay":
             try:
                 answer = _answer(session, do, request, payload)
-            except (OSError, ValueError) as exc:
+            except (OSError, ValueError, zipfile.BadZipFile) as exc:
                 answer = {"failed": f"{type(exc).__name__}: {exc}"}
             write_frame(replies, answer)
 
 
 def _answer(session: Session, do: str, request: dict[str, Any], payload: bytes) -> dict[str, Any]:
+    if do == "turn":
+        return {"turn": session.has_turn()}
     if do == "missing":
         return {"missing": session.missing(request["names"])}
     if do == "put":
@@ -274,31 +295,45 @@ def _follow(session: Session, request: dict[str, Any], requests: BinaryIO, repli
 def _about() -> dict[str, Any]:
     return {
         "python": list(sys.version_info[:3]),
-        "executable": sys.executable,
-        "machine": platform.machine(),
-        "system": platform.system(),
-        "free_bytes": shutil.disk_usage(_base()).free,
+        "missing": [name for name in _NEEDED if importlib.util.find_spec(name) is None],
+        "free_bytes": shutil.disk_usage(str(_base())).free,
     }
 
 
 def _base() -> Path:
-    """The folder of sessions: the first that can be made among the user's cache and what Android leaves."""
+    """The folder of sessions: the first that is this user's alone."""
     home = os.path.expanduser("~")
     cache = os.environ.get("XDG_CACHE_HOME") or (os.path.join(home, ".cache") if home != "/" else "")
-    for folder in (cache, "/data/local/tmp", tempfile.gettempdir()):
+    for folder in (cache, "/data/local/tmp", os.path.join(tempfile.gettempdir(), f"user-{os.getuid()}")):
+        if not folder or (folder == "/data/local/tmp" and not os.path.isdir(folder)):
+            continue
         base = Path(folder) / "edgedet" / "device"
         try:
             base.mkdir(parents=True, exist_ok=True, mode=0o700)
+            if base.stat().st_uid == os.getuid() and os.access(str(base), os.W_OK):
+                base.chmod(0o700)
+                return base
         except OSError:
             continue
-        if folder and os.access(base, os.W_OK):
-            return base
     raise OSError(0, "no folder to write in", cache)
+
+
+def _sweep(base: Path) -> None:
+    """Remove sessions that no keeper looks after: their machine was switched off."""
+    for lease in base.glob("*/lease"):
+        root = lease.parent
+        try:
+            age = time.time() - lease.stat().st_mtime
+            with (root / "keeper").open("a") as handle:
+                if age > _STALE_S and _lock(handle.fileno()):
+                    shutil.rmtree(str(root), ignore_errors=True)
+        except OSError:
+            continue
 
 
 def keep(root: Path, lease_s: float) -> None:
     """Run a session's jobs, one at a time, until the session ends or its lease does; then remove it."""
-    with contextlib.suppress(OSError), (root / "keeper").open("w") as mine:
+    with contextlib.suppress(OSError), (root / "keeper").open("a") as mine:
         if not _lock(mine.fileno()):
             return  # another keeper runs
         device = os.open(str(root.parent), os.O_RDONLY)
@@ -310,8 +345,8 @@ def keep(root: Path, lease_s: float) -> None:
         finally:
             keeper.stop()
             os.close(device)
-    shutil.rmtree(root, ignore_errors=True)
-    for folder in root.parents[:3]:  # which may hold other sessions, what is kept, or what is not ours
+    shutil.rmtree(str(root), ignore_errors=True)
+    for folder in root.parents[:2]:  # which may hold other sessions, or what is kept
         with contextlib.suppress(OSError):
             folder.rmdir()
 
@@ -321,8 +356,8 @@ class _Keeper:
 
     Args:
         root: The session's folder.
-        device: Handle of the folder of sessions. Who has its lock has the device: two jobs at a time would
-            slow each other.
+        device: Handle of the folder of sessions. Who has its lock has the device: two sessions at a time
+            would slow each other.
     """
 
     def __init__(self, root: Path, device: int) -> None:
@@ -330,6 +365,11 @@ class _Keeper:
         self._renewed, self._since = 0, time.monotonic()
         self._running: subprocess.Popen[bytes] | None = None
         self._job = root
+        for pid in root.glob("jobs/*/pid"):  # of a keeper before this one, which was killed
+            _end_group(int(pid.read_text()), str(pid.parent))
+            if not (pid.parent / "result").exists():
+                lost = {"ended": 1, "log": "what kept it running was ended"}
+                _write(pid.parent / "result", json.dumps(lost).encode())
 
     def is_forgotten(self, lease_s: float) -> bool:
         """Whether the lease has run out, by a clock that nobody sets."""
@@ -339,13 +379,16 @@ class _Keeper:
         return time.monotonic() - self._since > lease_s
 
     def look_after_jobs(self) -> None:
-        """Note the end of the job that runs; start the next when the device is free."""
+        """Take the device when it is free; note the end of the job that runs and start the next."""
+        if not (self._root / "turn").exists():
+            if not _lock(self._device):
+                return
+            (self._root / "turn").touch()
         if self._running is not None and self._running.poll() is not None:
             _write(self._job / "result", json.dumps(_result(self._running, self._job)).encode())
             self._running = None
-            fcntl.flock(self._device, fcntl.LOCK_UN)
         waiting = _waiting(self._root) if self._running is None else None
-        if waiting is not None and _lock(self._device):
+        if waiting is not None:
             self._job, self._running = waiting, _start(self._root, waiting)
 
     def stop(self) -> None:
@@ -354,6 +397,13 @@ class _Keeper:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self._running.pid, signal.SIGKILL)
             self._running.wait()
+
+
+def _end_group(pid: int, words: str) -> None:
+    """Kill a group whose leader still runs that command; a number alone may be another's by now."""
+    with contextlib.suppress(OSError):
+        if words.encode() in Path(f"/proc/{pid}/cmdline").read_bytes():
+            os.killpg(pid, signal.SIGKILL)
 
 
 def _lock(handle: int) -> bool:
@@ -372,7 +422,7 @@ def _waiting(root: Path) -> Path | None:
 def _start(root: Path, job: Path) -> subprocess.Popen[bytes]:
     order = json.loads((job / "order").read_bytes())
     with (job / "log").open("wb") as log:
-        return subprocess.Popen(
+        process = subprocess.Popen(
             [sys.executable, *order["arguments"]],
             cwd=str(root),
             env={**os.environ, **order["environment"]},
@@ -381,6 +431,8 @@ def _start(root: Path, job: Path) -> subprocess.Popen[bytes]:
             stderr=log,
             start_new_session=True,
         )
+    _write(job / "pid", str(process.pid).encode())
+    return process
 
 
 def _result(process: subprocess.Popen[bytes], job: Path) -> dict[str, Any]:

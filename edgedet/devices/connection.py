@@ -66,6 +66,7 @@ class Connection:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._stderr,
+            start_new_session=True,  # the terminal's Ctrl-C is for this process, which then says goodbye
         )
         try:
             self._greet(hello)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import secrets
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import TracebackType
@@ -54,11 +55,17 @@ class RemoteDevice:
         self._tell, self._reconnect_s = tell, reconnect_s
         self._hello = {"session": secrets.token_hex(8), "lease_s": lease_s, "stay": stay}
         self._connection: Connection | None = None
-        self._known = self._interrupted = self._following = False
+        self._known = self._following = False
+        self._interrupted = threading.Event()
         self._jobs = 0
         self.about = self._try(lambda connection: connection.about)
         self._known = True
-        self._check_python()
+        try:
+            self._check_python()
+            self._take_turn()
+        except BaseException:
+            self.close()
+            raise
 
     def send(self, files: Mapping[str, Blob], track: Track = silent) -> int:
         """Give the device files under these names, relative to the session; returns how many bytes it took.
@@ -72,6 +79,7 @@ class RemoteDevice:
         blobs = {blob.sha256: blob for blob in files.values()}
         missing = self._try(lambda c: c.ask({"do": "missing", "names": list(blobs)}))["missing"]
         sizes = {name: blobs[name].size - start for name, start in missing.items()}
+        self._check_room(sum(sizes.values()))
         pieces = sum(max(1, -(-size // PIECE_BYTES)) for size in sizes.values())
         wanted = (
             (blobs[name], *piece) for name, start in missing.items() for piece in blobs[name].pieces(start)
@@ -125,14 +133,15 @@ class RemoteDevice:
         for data in self._follow(name):
             record = Record.from_bytes(data)
             if "error" in record.header:
-                raise error_from(record.header)
+                raise error_from(record.header, str(self.address))
             yield record
 
     def interrupt(self) -> None:
-        """End a `run` that another thread waits for; what it waits for raises. Then `close`."""
-        self._interrupted = True
-        if self._connection is not None:
-            self._connection.kill()
+        """End what another thread does with this device; it raises there. Then `close`."""
+        self._interrupted.set()
+        connection = self._connection
+        if connection is not None:
+            connection.kill()
 
     def close(self) -> None:
         """Remove the session there and disconnect."""
@@ -141,9 +150,12 @@ class RemoteDevice:
         self._known = False
         if self._following:  # what comes next through this connection is a record
             self._drop()
-        with contextlib.suppress(ConnectionLostError, MissingDeviceError):
-            self._connection = self._connection or Connection(self.address, self._hello)
-            self._connection.ask({"do": "end"})
+        for _ in range(2):  # the connection at hand may be lost
+            with contextlib.suppress(ConnectionLostError, MissingDeviceError):
+                self._connection = self._connection or Connection(self.address, self._hello)
+                self._connection.ask({"do": "end"})
+                break
+            self._drop()
         self._drop()
 
     def __enter__(self) -> Self:
@@ -184,13 +196,11 @@ class RemoteDevice:
                         yield payload
                         number += 1
                         connection.send({"do": "taken", "number": number - 1})
-                    elif "ended" in frame:
+                    else:
                         connection.send({"do": "followed"})
                         self._following = False
                         self._check_end(frame)
                         return
-                    else:
-                        self._tell(f"{self.address} is busy with another run; waiting for it")
             except ConnectionLostError as exc:
                 lost_at = time.monotonic() if lost_at is None else lost_at
                 self._wait(exc, lost_at)
@@ -226,12 +236,14 @@ class RemoteDevice:
                     expected=f"the one that was cut less than {self._hello['lease_s']:g} seconds ago",
                     fix="run again; it may have been restarted",
                 )
+        if self._interrupted.is_set():
+            raise ConnectionLostError("it was interrupted")
         return self._connection
 
     def _wait(self, lost: ConnectionLostError, lost_at: float) -> None:
         """Before the next try; raises where it would be the first that ever worked, or one too many."""
         self._drop()
-        given_up = self._interrupted or not self._known
+        given_up = self._interrupted.is_set() or not self._known
         if given_up or time.monotonic() - lost_at > self._reconnect_s:
             raise MissingDeviceError(
                 f"cannot connect to {self.address}",
@@ -240,7 +252,7 @@ class RemoteDevice:
                 fix=f"check that it is on and reachable: {_by_hand(self.address)}",
             ) from lost
         self._tell(f"lost the connection to {self.address}; connecting again")
-        time.sleep(min(5.0, 0.5 + 0.5 * (time.monotonic() - lost_at)))
+        self._interrupted.wait(min(5.0, 0.5 + 0.5 * (time.monotonic() - lost_at)))
 
     def _drop(self) -> None:
         if self._connection is not None:
@@ -250,12 +262,36 @@ class RemoteDevice:
     def _check_python(self) -> None:
         found = tuple(self.about["python"][:2])
         if found < _OLDEST_PYTHON:
-            self.close()
             raise MissingDeviceError(
                 f"{self.address} has too old a Python",
                 got=".".join(map(str, found)),
                 expected="3.11 or later",
                 fix=f"install one there and name it: {self.address}?python=PATH",
+            )
+        if self.about["missing"]:
+            raise MissingDeviceError(
+                f"the Python of {self.address} lacks packages",
+                got=f"no {', '.join(self.about['missing'])}",
+                expected="numpy, cv2, pydantic and a runtime",
+                fix=f"there: {self.address.python} -m pip install numpy opencv-python-headless pydantic",
+            )
+
+    def _take_turn(self) -> None:
+        """Wait until no other run has the device: a transfer would disturb what it measures."""
+        told = False
+        while not self._try(lambda connection: connection.ask({"do": "turn"}))["turn"]:
+            if not told:
+                self._tell(f"{self.address} is busy with another run; waiting for it")
+                told = True
+
+    def _check_room(self, needed: int) -> None:
+        free = self.about["free_bytes"]
+        if needed > free:
+            raise MissingDeviceError(
+                f"{self.address} has no room",
+                got=f"{free / 1e6:.0f} MB free",
+                expected=f"{needed / 1e6:.0f} MB, and some for what is computed",
+                fix="remove something there, send fewer images, or set XDG_CACHE_HOME there to another disk",
             )
 
 

@@ -101,11 +101,14 @@ def error_header(error: EdgedetError) -> dict[str, Any]:
     return {"error": type(error).__name__, **parts}
 
 
-def error_from(header: Mapping[str, Any]) -> EdgedetError:
-    """The exception that `error_header` was given."""
+def error_from(header: Mapping[str, Any], where: str = "") -> EdgedetError:
+    """The exception that `error_header` was given, told of the device `where`."""
     kind = getattr(errors, str(header["error"]), InternalError)
     known = isinstance(kind, type) and issubclass(kind, EdgedetError)
     error: EdgedetError = (kind if known else InternalError)(
-        header["summary"], got=header["got"], expected=header["expected"], fix=header["fix"]
+        f"{where}: {header['summary']}" if where else header["summary"],
+        got=header["got"],
+        expected=header["expected"],
+        fix=header["fix"],
     )
     return error

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from edgedet.boxes import Floats
-from edgedet.parity.compare import max_abs_difference
+from edgedet.parity.compare import ERROR_LIMIT, max_abs_difference
 
 # A cause accounts for a difference where it leaves no more than this of its root mean square: another way to
 # resize or to round stays beside it.
@@ -27,6 +27,7 @@ class InputComparison:
     def __init__(self) -> None:
         self.max_abs = 0.0
         self._worst: tuple[Floats, Floats] | None = None
+        self._unread: list[str] = []
 
     def add(self, reference: Floats, candidate: Floats) -> None:
         """Take one image's tensors, `[1, 3, h, w]`."""
@@ -34,9 +35,16 @@ class InputComparison:
         if difference > self.max_abs:
             self.max_abs, self._worst = difference, (reference, candidate)
 
+    def add_unread(self, image_id: str, why: str) -> None:
+        """Take an image of which the artifact's side could make no tensor."""
+        self._unread.append(f"{image_id}: {why}")
+        self.max_abs = ERROR_LIMIT
+
     @property
     def cause(self) -> str:
         """What turns the one tensor into the other where they differ most; "" where none of these does."""
+        if self._unread:
+            return f"{len(self._unread)} images cannot be read there, the first is {self._unread[0]}"
         return "" if self._worst is None else input_cause(*self._worst)
 
 

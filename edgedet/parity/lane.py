@@ -29,6 +29,10 @@ _INCOMPARABLE = frozenset({"labels", "outputs"})
 Layers = tuple[Mapping[str, Floats], Intermediates, Mapping[str, Floats]]
 
 
+class UnreadImageError(Exception):
+    """A source could not read an image that was read here; its `input` knows why."""
+
+
 class ViewSource(Protocol):
     """An artifact that looks at images, here or on another machine.
 
@@ -57,6 +61,7 @@ class ViewSource(Protocol):
 
         Raises:
             EdgedetError: It fails.
+            UnreadImageError: It cannot read this image.
         """
 
     def layers(self, frame: Frame) -> Layers:
@@ -128,6 +133,8 @@ class Lane:
             return
         try:
             view = self._source.view(frame)
+        except UnreadImageError:
+            return
         except EdgedetError as exc:
             self._failure = f"the runtime failed: {frame.image.image_id}: {exc}"
             return

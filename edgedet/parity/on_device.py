@@ -20,7 +20,7 @@ from edgedet.bundle import Bundle, open_bundle
 from edgedet.data.images import read_image
 from edgedet.devices.records import Record, error_header
 from edgedet.environment import read_environment
-from edgedet.errors import EdgedetError
+from edgedet.errors import DataError, EdgedetError
 from edgedet.parity.view import View
 from edgedet.pipeline import RuntimeLike
 from edgedet.preprocess import Geometry, Image, preprocess
@@ -58,9 +58,12 @@ def views(order: Mapping[str, Any], root: Path, write: Callable[[Record], None])
         write(Record({"opened": about, "environment": read_environment().model_dump(mode="json")}))
         sent = 0
         for image in order["images"]:
-            record = _look(
-                opened, read_image(root / image["path"]), image["tensor_sha256"], sent < _MOST_TENSORS
-            )
+            try:
+                pixels = read_image(root / image["path"])
+            except DataError as exc:
+                write(Record({"unread": str(exc)}))
+                continue
+            record = _look(opened, pixels, image["tensor_sha256"], sent < _MOST_TENSORS)
             sent += "tensors" in record.header
             write(record)
 

@@ -18,7 +18,7 @@ from edgedet.intermediate import Intermediate, Intermediates
 from edgedet.parity.foreign import foreign_fields
 from edgedet.parity.frame import Frame
 from edgedet.parity.input_tensor import InputComparison
-from edgedet.parity.lane import Layers
+from edgedet.parity.lane import Layers, UnreadImageError
 from edgedet.parity.on_device import tensor_sha256
 from edgedet.parity.view import View
 from edgedet.preprocess import preprocess
@@ -157,15 +157,14 @@ class DeviceRun:
                 spec = DetectorSpec.from_json(about["spec"], source=str(self.device.address))
                 self.sources.append(RemoteArtifact(self, number, artifact, spec, bundle.spec_of(artifact)))
                 continue
-            error = error_from(about)
+            error = error_from(about, str(self.device.address))
             if asked or not isinstance(error, MissingError):
                 raise error
-            reason = f"{self.device.address}: {error}"
             self.skipped.append(
-                Skipped(runtime=artifact.runtime, precision=artifact.precision, reason=reason)
+                Skipped(runtime=artifact.runtime, precision=artifact.precision, reason=str(error))
             )
         if not self.sources:
-            raise error_from(first["opened"][0])
+            raise error_from(first["opened"][0], str(self.device.address))
         return Environment.model_validate(first["environment"])
 
     def _read(self, records: Iterator[Record]) -> None:
@@ -199,8 +198,11 @@ class RemoteArtifact:
     def view(self, frame: Frame) -> View:
         """What the device made of it."""
         record = self._run.current
+        if "unread" in record.header:
+            self.input.add_unread(frame.image.image_id, record.header["unread"])
+            raise UnreadImageError
         if self._number in record.header["errors"]:
-            raise error_from(record.header["errors"][self._number])
+            raise error_from(record.header["errors"][self._number], self.device)
         found = record.header.get("tensors", {}).get(self._number)
         tensor = None if found is None else record.arrays.get(f"tensor/{found}")
         if tensor is not None:  # a device sends those of the first images only

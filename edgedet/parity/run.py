@@ -9,7 +9,6 @@ float nobody asked. Memory does not grow with the images but for their detection
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import islice
@@ -17,6 +16,7 @@ from itertools import islice
 from edgedet.bundle import Artifact, Bundle
 from edgedet.data.dataset import Dataset, LabelledImage, nothing_to
 from edgedet.devices import LOCAL, Address, RemoteDevice
+from edgedet.devices.together import on_all
 from edgedet.environment import read_environment
 from edgedet.evaluate import AccuracyReport, Evaluator, shared_classes, with_detector_classes
 from edgedet.parity.budgets import Budgets, load_budgets
@@ -168,8 +168,11 @@ class _Job:
         ]
         spec = self.bundle.spec
         sent = [SentImage.of(image, spec) for image in images] if connected else []
-        with ThreadPoolExecutor(max(1, len(connected))) as pool:
-            runs = list(pool.map(lambda device: self._run(device, sent, stack), connected))
+        runs = []
+        for found in on_all(connected, lambda device: self._run(device, sent, stack)):
+            if isinstance(found, Exception):
+                raise found
+            runs.append(found)
         by_address = dict(zip(remote, runs, strict=True))
         sources: list[ViewSource] = []
         for address in dict.fromkeys(devices.addresses):

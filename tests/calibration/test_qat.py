@@ -58,7 +58,7 @@ def detector(request: pytest.FixtureRequest) -> Detector:
 @pytest.fixture(scope="module")
 def images(detector: Detector) -> torch.Tensor:
     dataset = open_dataset("builtin", split="test")
-    found = [preprocess(dataset[i].image_bgr, detector.config.input)[0] for i in range(3)]
+    found = [preprocess(dataset[i].image_bgr, detector.config.input)[0] for i in range(6)]
     return torch.cat([torch.from_numpy(image) for image in found])
 
 
@@ -79,13 +79,17 @@ def test_it_computes_what_its_artifacts_will(
     detector: Detector, quantized: QuantizedDetector, images: torch.Tensor
 ) -> None:
     reference = exported(quantized, "onnxruntime")
-    ahead = []
+    equal = []
     for position, image in enumerate(images.split(1)):
+        ahead = []
         for expected, found, plain in zip(reference(image), quantized(images), detector(images), strict=True):
             beside_float = snr_db(plain[position], found[position])
-            ahead.append(snr_db(expected[0], found[position]) > min(30, beside_float + 10))
-    # Most images are equal to the bit; in one, a value on the edge of a step may fall either way and spread.
-    assert sum(ahead) >= len(ahead) - 2
+            beside_reference = snr_db(expected[0], found[position])
+            assert beside_reference > beside_float
+            ahead.append(beside_reference > min(30, beside_float + 10))
+        equal.append(all(ahead))
+    # Some are equal to the bit. In others a value on the edge of a step falls the other way and spreads.
+    assert any(equal)
 
 
 def test_every_encoding_finds_all_its_ranges_among_the_learned(

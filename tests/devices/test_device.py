@@ -4,7 +4,9 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
+import venv
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -132,14 +134,101 @@ def test_a_job_that_ends_without_a_word_is_shown_with_its_last_ones(device: Remo
 
 
 def test_a_second_run_waits_until_the_device_is_free(stand_in: StandIn, said: list[str]) -> None:
-    slow = COUNT.replace("0.05", "0.3")
-    with RemoteDevice(stand_in.address) as first, RemoteDevice(stand_in.address, tell=said.append) as second:
-        records = first.execute(["-c", slow], {})
-        next(records)
-        order = [next(second.execute(["-c", COUNT], {})).header["number"]]
-        assert order == [0]
+    first = RemoteDevice(stand_in.address)
+    threading.Timer(3.0, first.close).start()
+    with RemoteDevice(stand_in.address, tell=said.append) as second:
         assert said == ["ssh://pi@camera is busy with another run; waiting for it"]
-        assert len(list(records)) == 11
+        assert [one.header["number"] for one in second.execute(["-c", COUNT], {})] == list(range(12))
+    assert stand_in.is_clean
+
+
+def test_two_hosts_that_leave_the_same_file_do_not_spoil_it(
+    stand_in: StandIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(RemoteDevice, "_take_turn", lambda _: None)  # as if they did not wait
+    blob = Blob.of(bytes(300_000))
+    with (
+        RemoteDevice(stand_in.address, stay=True) as one,
+        RemoteDevice(stand_in.address, stay=True) as other,
+    ):
+
+        def beside(items, description, total=None):
+            for number, item in enumerate(items):
+                yield item
+                if not number:
+                    other.send({"b": blob})
+
+        one.send({"a": blob}, beside)
+        assert sorted((session / n).exists() for session in stand_in.sessions for n in "ab").count(True) == 2
+
+
+def test_what_another_run_left_is_checked_before_it_is_used(stand_in: StandIn) -> None:
+    blob = Blob.of(b"a model")
+    with RemoteDevice(stand_in.address, stay=True) as device:
+        device.send({"model": blob})
+    (kept,) = (stand_in.cache / "edgedet" / "device" / "blobs").iterdir()
+    kept.write_bytes(b"")  # as after a loss of power
+    with RemoteDevice(stand_in.address) as device:
+        assert device.send({"model": blob}) == 7
+
+
+def test_a_job_whose_keeper_was_killed_is_lost_and_not_run_twice(
+    device: RemoteDevice, stand_in: StandIn
+) -> None:
+    records = device.execute(["-c", COUNT.replace("0.05", "0.5")], {})
+    next(records)
+    (session,) = stand_in.sessions
+    subprocess.run(["pkill", "-9", "-f", f"keep {session}"], check=True)
+    os.kill(device._connection._process.pid, signal.SIGKILL)
+    with pytest.raises(InternalError, match="what kept it running was ended"):
+        list(records)
+    pid = int((session / "jobs" / "0001" / "pid").read_text())
+    wait_until(lambda: not Path(f"/proc/{pid}").exists() or "Z" in Path(f"/proc/{pid}/stat").read_text())
+
+
+def test_a_session_without_a_keeper_is_removed_by_a_later_run(stand_in: StandIn) -> None:
+    device = RemoteDevice(stand_in.address)
+    (session,) = stand_in.sessions
+    subprocess.run(["pkill", "-9", "-f", f"keep {session}"], check=True)
+    device.interrupt()
+    os.utime(session / "lease", (0, 0))  # the machine was off for years
+    with RemoteDevice(stand_in.address):
+        assert session not in stand_in.sessions
+    assert stand_in.is_clean
+
+
+def test_an_interruption_is_not_taken_for_a_lost_connection(device: RemoteDevice, said: list[str]) -> None:
+    ended: list[BaseException] = []
+
+    def follow() -> None:
+        try:
+            list(device.execute(["-c", COUNT.replace("range(12)", "range(10**8)")], {}))
+        except MissingDeviceError as exc:
+            ended.append(exc)
+
+    thread = threading.Thread(target=follow)
+    thread.start()
+    wait_until(lambda: device._following)
+    os.kill(device._connection._process.pid, signal.SIGKILL)
+    time.sleep(0.2)  # it waits now before it connects again
+    device.interrupt()
+    thread.join(10)
+    assert not thread.is_alive()
+    assert len(ended) == 1
+
+
+def test_packages_that_the_device_lacks_are_named(stand_in: StandIn, tmp_path: Path) -> None:
+    venv.create(tmp_path / "bare", with_pip=False)
+    address = parse_address(f"ssh://pi@camera?python={tmp_path}/bare/bin/python")
+    with pytest.raises(MissingDeviceError, match=r"no numpy, cv2, pydantic.*bin/python -m pip install numpy"):
+        RemoteDevice(address)
+    assert stand_in.sessions == []
+
+
+def test_a_device_without_room_is_found_out_before_anything_is_sent(device: RemoteDevice) -> None:
+    blob = Blob("0" * 64, 10**15, b"")
+    with pytest.raises(MissingDeviceError, match="has no room"):
+        device.send({"file": blob})
 
 
 def test_a_run_that_is_given_up_ends_on_the_device_as_well(stand_in: StandIn) -> None:

@@ -152,3 +152,17 @@ def test_a_runtime_that_a_device_lacks_is_skipped_unless_it_was_asked_for(
     with pytest.raises(MissingExtraError):
         parity(full_bundle, devices, ("tflite",), precisions=("fp32",))
     assert stand_in.sessions == []
+
+
+def test_an_image_that_a_device_cannot_read_is_named_and_the_others_are_compared(
+    full_bundle: Bundle, stand_in: StandIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    line = "    image = _decode(data)\n"
+    changed = "    image = None if b'IHDR' in data and data[20:24] == bytes(%r) else _decode(data)\n"
+    height = open_dataset("builtin", "test")[1].image_bgr.shape[0]
+    heights = [open_dataset("builtin", "test")[i].image_bgr.shape[0] for i in range(IMAGES)]
+    send_other_code(monkeypatch, "edgedet/data/images.py", line, changed % list(height.to_bytes(4, "big")))
+    (row,) = parity(full_bundle, Devices([stand_in.address]), ("ort",), precisions=("fp32",)).rows
+    assert row.first_stage_over_budget == "input tensor"
+    assert any("cannot be read there, the first is" in reason for reason in row.reasons)
+    assert row.images == sum(one != height for one in heights) > 0

@@ -1,0 +1,38 @@
+"""Work on several devices at once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+from edgedet.devices.device import RemoteDevice
+
+T = TypeVar("T")
+
+
+def on_all(devices: Sequence[RemoteDevice], work: Callable[[RemoteDevice], T]) -> list[T | Exception]:
+    """Do something on each device, in threads.
+
+    Args:
+        devices: Each in the hands of one thread.
+        work: What to do.
+
+    Returns:
+        What came of it, or the exception, in the order of the devices. What interrupts the caller interrupts
+        all of them.
+    """
+
+    def tried(device: RemoteDevice) -> T | Exception:
+        try:
+            return work(device)
+        except Exception as exc:  # of one device, which is no reason to lose what the others did
+            return exc
+
+    with ThreadPoolExecutor(max(1, len(devices))) as pool:
+        try:
+            return list(pool.map(tried, devices))
+        except BaseException:
+            for device in devices:
+                device.interrupt()
+            raise
