@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
+import math
 import re
 from collections.abc import Sequence
 from typing import Literal
@@ -28,6 +29,9 @@ _OPERATORS_OF_A_LAYER = 4
 
 # A runtime whose operators bear no layer's name, so that what was asked for is known by its number only.
 _NAMELESS = frozenset({"tflite"})
+
+# Part of the operators that compute which patterns excuse there: how many layers they stand for is not known.
+_ASKED_BY_PATTERNS = 0.25
 
 # Precisions that their runtime is known to run outside its delegate.
 _WITHOUT_DELEGATE: frozenset[Precision] = frozenset({"int8-a16"})
@@ -93,11 +97,25 @@ def _split(graph: ExecutedGraph, float_layers: Sequence[str]) -> tuple[list[Floa
     if not float_layers:
         return [], chains
     if graph.runtime in _NAMELESS:
-        # Patterns may stand for many layers, so that a number can be held against names alone.
-        most = len(chains) if any(map(_is_pattern, float_layers)) else len(float_layers)
-        return chains[:most], chains[most:]
-    asked = [chain for chain in chains if _was_asked_for(chain, float_layers)]
+        asked = _as_many_as_asked_for(graph, float_layers)
+    else:
+        asked = [chain for chain in chains if _was_asked_for(chain, float_layers)]
     return asked, [chain for chain in chains if chain not in asked]
+
+
+def _as_many_as_asked_for(graph: ExecutedGraph, float_layers: Sequence[str]) -> list[FloatChain]:
+    """Chains that so many layers may be, the shortest first: neighbours that stay float are one chain."""
+    left, operators_each = float(len(float_layers)), _OPERATORS_OF_A_LAYER
+    if any(map(_is_pattern, float_layers)):
+        computing = sum(operator.role == "compute" for operator in graph.operators)
+        left, operators_each = max(left * operators_each, _ASKED_BY_PATTERNS * computing), 1
+    asked = []
+    for chain in sorted(graph.float_chains, key=lambda chain: len(chain.operators)):
+        left -= math.ceil(len(chain.operators) / operators_each)
+        if left < 0:
+            break
+        asked.append(chain)
+    return asked
 
 
 def _was_asked_for(chain: FloatChain, float_layers: Sequence[str]) -> bool:

@@ -105,6 +105,43 @@ def test_a_runtime_without_names_excuses_as_many_chains_as_layers_were_asked_for
     assert judge(islands, "int8", ("conv2d*",)).verdict == "intended"
 
 
+def float_chain(count: int, start: str = "first") -> list[ExecutedOperator]:
+    """So many operators in float, each behind the one before it, between two on integers."""
+    chain = [operator(start)]
+    for index in range(count):
+        chain.append(operator(f"{start}_{index}", "float32", inputs=(chain[-1].name,)))
+    return [*chain, operator(f"{start}_last", inputs=(chain[-1].name,))]
+
+
+def test_a_layer_that_was_asked_for_does_not_excuse_a_whole_network_where_operators_bear_no_names():
+    for count, layers, verdict in (
+        (4, ("conv_stem",), "intended"),
+        (5, ("conv_stem",), "fallback"),
+        (5, ("conv_stem", "conv2d"), "intended"),  # neighbours are one chain
+        (87, ("conv_stem",), "fallback"),
+        (87, ("*",), "fallback"),
+    ):
+        found = judge(graph(*float_chain(count), runtime="tflite"), "int8", layers)
+        assert (found.verdict, count, layers) == (verdict, count, layers)
+    assert found.integer_share < 0.03
+    assert "87 of 89 operators that compute ran in float without being asked to" in found.reason
+
+
+def test_a_chain_that_is_too_long_does_not_take_the_excuse_of_a_layer_that_was_asked_for():
+    both = graph(*float_chain(20, "long"), *float_chain(2, "asked"), runtime="tflite")
+    found = judge(both, "int8", ("conv_stem",))
+    assert found.verdict == "fallback"
+    assert "20 of 26 operators" in found.reason
+
+
+@pytest.mark.parametrize(("islands", "verdict"), [(25, "intended"), (26, "fallback")])
+def test_patterns_excuse_a_quarter_of_the_operators_where_these_bear_no_names(islands, verdict):
+    # Each island is a layer of four operators, of 400 in all.
+    operators = [one for index in range(islands) for one in float_chain(4, f"island_{index}")]
+    operators += [operator(f"rest_{index}") for index in range(400 - len(operators))]
+    assert judge(graph(*operators, runtime="tflite"), "int8", ("conv*",)).verdict == verdict
+
+
 def test_a_delegate_that_left_operators_out_is_a_fallback_where_one_is_meant_to_take_them():
     left = [operator(str(index), delegated=index < 8) for index in range(10)]
     found = judge(graph(*left, runtime="tflite"), "int8", ())
