@@ -21,6 +21,7 @@ import numpy as np
 
 from edgedet.bench.condition import joules_between, read_condition, read_energy
 from edgedet.bench.stopwatch import Stopwatch
+from edgedet.devices.records import error_header
 from edgedet.errors import EdgedetError
 from edgedet.executed import ExecutedGraph
 from edgedet.pipeline import Pipeline, load
@@ -33,8 +34,7 @@ def main(arguments: list[str]) -> None:
     try:
         _serve(json.loads(arguments[0]), answers)
     except EdgedetError as exc:
-        parts = {"summary": exc.summary, "got": exc.got, "expected": exc.expected, "fix": exc.fix}
-        _answer(answers, {"error": type(exc).__name__, **parts})
+        _answer(answers, error_header(exc))
 
 
 def _serve(order: dict[str, Any], answers: TextIO) -> None:

@@ -13,10 +13,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from edgedet import errors
 from edgedet.bench.condition import ROOT, Condition
 from edgedet.bench.stopwatch import Times
-from edgedet.errors import EdgedetError, InternalError
+from edgedet.devices.records import error_from
+from edgedet.errors import InternalError
 from edgedet.executed import ExecutedGraph
 from edgedet.spec import Precision
 
@@ -194,15 +194,17 @@ class Worker:
             self._process.kill()
 
         deadline = threading.Timer(limit_s, give_up)
+        deadline.daemon = True  # so that no end of this process waits for it
         deadline.start()
-        line = self._process.stdout.readline()
-        deadline.cancel()
+        try:
+            line = self._process.stdout.readline()
+        finally:
+            deadline.cancel()
         if not line:
             raise self._silent(f"no answer in {limit_s:g} s" if late.is_set() else "")
         answer: dict[str, Any] = json.loads(line)
         if "error" in answer:
-            kind: type[EdgedetError] = getattr(errors, answer.pop("error"))
-            raise kind(answer.pop("summary"), **answer)
+            raise error_from(answer)
         return answer
 
     def _silent(self, late: str) -> InternalError:
