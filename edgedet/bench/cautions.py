@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
+from edgedet.bench.coverage import Verdict
 from edgedet.bench.report import SINGLE_STREAM_S, BenchmarkRow, Noise
 from edgedet.bench.rows import Measured
 from edgedet.environment import Environment
@@ -51,17 +52,28 @@ def fallback_warnings(measured: Sequence[Measured]) -> tuple[str, ...]:
 
 def fallback_failures(rows: Sequence[BenchmarkRow]) -> tuple[str, ...]:
     """One sentence for each artifact that did not run as it was meant to."""
-    found = {
-        f"{row.runtime} {row.precision}": row.coverage.reason
-        for row in rows
-        if row.coverage is not None and row.coverage.verdict == "fallback"
-    }
-    return tuple(f"{name} fell back: {reason}" for name, reason in found.items())
+    return tuple(f"{name} fell back: {reason}" for name, reason in _reasons(rows, "fallback"))
+
+
+def unknown_coverage(rows: Sequence[BenchmarkRow]) -> tuple[str, ...]:
+    """One sentence for each artifact of which nobody knows whether it ran on integers."""
+    return tuple(
+        f"whether {name} ran on integers is not known: {reason}" for name, reason in _reasons(rows, "unknown")
+    )
 
 
 def name_of(row: BenchmarkRow) -> str:
     """As sentences call a row."""
     return f"{row.runtime} {row.precision} with {row.threads} thread{'s' * (row.threads > 1)}"
+
+
+def _reasons(rows: Sequence[BenchmarkRow], verdict: Verdict) -> Iterable[tuple[str, str]]:
+    """Artifacts with that verdict, however many threads they had, and why they have it."""
+    return {
+        f"{row.runtime} {row.precision}": row.coverage.reason
+        for row in rows
+        if row.coverage is not None and row.coverage.verdict == verdict
+    }.items()
 
 
 def _slower(rows: Sequence[BenchmarkRow]) -> list[str]:

@@ -44,7 +44,7 @@ class Coverage(Value):
 
     Attributes:
         verdict: "fallback" where more ran in float than may without having been asked for, or not where it
-            was meant to; "unknown" where the runtime tells nothing.
+            was meant to; "unknown" where the runtime tells nothing, or could not be asked.
         reason: A sentence for "fallback" and "unknown", else empty.
         integer_share: Part of the operators that compute which did so on integers, 0..1.
         float_time: Part of the time that went to floats that were not asked for, with their conversions,
@@ -63,16 +63,20 @@ class Coverage(Value):
     allowed_float_time: float = ALLOWED_FLOAT_TIME
 
 
-def judge(graph: ExecutedGraph | None, precision: Precision, float_layers: Sequence[str]) -> Coverage:
+def judge(
+    graph: ExecutedGraph | None, precision: Precision, float_layers: Sequence[str], unread: str = ""
+) -> Coverage:
     """Whether an artifact ran as it was meant to.
 
     Args:
         graph: What its runtime executed; None where that is not known.
         precision: One that is meant to run on integers.
         float_layers: Shell patterns of layers that its recipe keeps float.
+        unread: Why the graph could not be read, where the runtime tells it else.
     """
     if graph is None:
-        return Coverage(verdict="unknown", reason="the runtime does not tell what it executed")
+        why = f"the executed graph could not be read: {unread}" if unread else ""
+        return Coverage(verdict="unknown", reason=why or "the runtime does not tell what it executed")
     asked, unasked = _split(graph, float_layers)
     delegated = _delegated_share(graph)
     float_time, asked_time = _time(graph, unasked), _time(graph, asked)

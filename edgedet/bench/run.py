@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from edgedet.bench import condition
-from edgedet.bench.cautions import fallback_failures, fallback_warnings, warnings_of
+from edgedet.bench.cautions import fallback_failures, fallback_warnings, unknown_coverage, warnings_of
 from edgedet.bench.cold_start import measure_cold_start
 from edgedet.bench.contenders import Contender, find_contenders, first_frames
 from edgedet.bench.coverage import Coverage, judge
@@ -32,7 +32,7 @@ from edgedet.bench.workers import Order, Worker
 from edgedet.data import open_dataset
 from edgedet.data.dataset import Dataset
 from edgedet.environment import read_environment
-from edgedet.errors import InternalError, MissingError, UsageError
+from edgedet.errors import EdgedetError, InternalError, MissingError, UsageError
 from edgedet.executed import ExecutedGraph, claims_integers
 from edgedet.preprocess import Image
 from edgedet.progress import Track, silent
@@ -111,6 +111,7 @@ def run_benchmark(
         skipped=tuple(skipped),
         warnings=(
             *fallback_failures(rows),
+            *unknown_coverage(rows),
             *warnings_of(rows, environment, load_average, difference),
             *fallback_warnings(measured),
         ),
@@ -265,24 +266,22 @@ def _judged(lane: Lane) -> tuple[ExecutedGraph | None, Coverage]:
     Shares of time are those of few inferences, and other programs disturb them: what would fail is read more
     often, and the median reading decides.
     """
-    contender = lane.contender
-    graph = _executed(lane)
-    coverage = judge(graph, contender.precision, contender.float_layers)
+    graph, coverage = _reading(lane)
     if coverage.verdict != "fallback" or coverage.float_time is None:
         return graph, coverage
-    readings = [(graph, coverage)]
-    for _ in range(_READINGS - 1):
-        graph = _executed(lane)
-        readings.append((graph, judge(graph, contender.precision, contender.float_layers)))
-    return sorted(readings, key=lambda reading: reading[1].float_time or 0.0)[_READINGS // 2]
+    readings = [(graph, coverage), *(_reading(lane) for _ in range(_READINGS - 1))]
+    read = [reading for reading in readings if reading[0] is not None]
+    return sorted(read, key=lambda reading: reading[1].float_time or 0.0)[len(read) // 2]
 
 
-def _executed(lane: Lane) -> ExecutedGraph | None:
-    """What an artifact that is meant to run on integers executes, where its runtime tells."""
+def _reading(lane: Lane) -> tuple[ExecutedGraph | None, Coverage]:
+    """What an artifact that is meant to run on integers executes once, where its runtime tells."""
+    contender, graph, unread = lane.contender, None, ""
     try:
-        return lane.worker.executed()
-    except InternalError:
-        return None
+        graph = lane.worker.executed()
+    except EdgedetError as exc:
+        unread = str(exc)
+    return graph, judge(graph, contender.precision, contender.float_layers, unread)
 
 
 def _noise(lanes: Sequence[Lane], measured: Sequence[Measured]) -> Noise | None:

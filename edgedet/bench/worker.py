@@ -53,7 +53,7 @@ def _serve(order: dict[str, Any], answers: TextIO) -> None:
             if "seconds" in request:
                 _answer(answers, turn(stopwatch, request, Path(order["system"])))
             else:
-                _answer(answers, {"executed": executed(pipeline)})
+                _answer(answers, executed(pipeline))
 
 
 def turn(stopwatch: Stopwatch, request: dict[str, Any], system: Path) -> dict[str, Any]:
@@ -75,13 +75,13 @@ def turn(stopwatch: Stopwatch, request: dict[str, Any], system: Path) -> dict[st
     }
 
 
-def executed(pipeline: Pipeline) -> dict[str, Any] | None:
-    """The graph that the runtime executes, as JSON; None where it does not tell or cannot."""
+def executed(pipeline: Pipeline) -> dict[str, Any]:
+    """The graph that the runtime executes, as JSON; none where it does not tell, an error where it cannot."""
     try:
         graph: ExecutedGraph | None = cast(Any, pipeline.runtime).executed()
-    except EdgedetError:
-        return None
-    return None if graph is None else graph.model_dump(mode="json")
+    except EdgedetError as exc:
+        return error_header(exc)
+    return {"executed": None if graph is None else graph.model_dump(mode="json")}
 
 
 def _answer(answers: TextIO, value: dict[str, Any]) -> None:

@@ -142,6 +142,7 @@ class Worker:
         """What the runtime executes; None where it does not tell. Ask last: it opens the artifact again.
 
         Raises:
+            EdgedetError: The runtime could not be asked.
             InternalError: The worker has ended, or did not answer in time.
         """
         graph = self._ask({"executed": True}, _ANSWER_LIMIT_S)["executed"]

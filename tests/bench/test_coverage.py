@@ -153,3 +153,5 @@ def test_a_delegate_that_left_operators_out_is_a_fallback_where_one_is_meant_to_
 def test_a_runtime_that_tells_nothing_is_unknown_and_no_fallback():
     found = judge(None, "int8", ())
     assert (found.verdict, found.integer_share) == ("unknown", None)
+    assert found.reason == "the runtime does not tell what it executed"
+    assert judge(None, "int8", (), "it ended").reason == "the executed graph could not be read: it ended"

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from measurements import measured, turn
 
-from edgedet.bench.cautions import fallback_failures, warnings_of
+from edgedet.bench.cautions import fallback_failures, unknown_coverage, warnings_of
 from edgedet.bench.condition import Condition
 from edgedet.bench.coverage import Coverage
 from edgedet.bench.rows import Measured, benchmark_rows, noise_of
@@ -156,6 +158,14 @@ def test_a_fallback_is_said_with_its_reason():
     coverage = Coverage(verdict="fallback", reason="all of it ran in float")
     rows = benchmark_rows([measured(precision="int8", coverage=coverage), measured()])
     assert fallback_failures(rows) == ("ort int8 fell back: all of it ran in float",)
+
+
+def test_what_could_not_be_read_is_said_once_with_its_cause():
+    one = measured(precision="int8", coverage=Coverage(verdict="unknown", reason="no profile"))
+    fine = measured("openvino", "int8", coverage=Coverage(verdict="intended"))
+    rows = benchmark_rows([one, replace(one, threads=2), fine, measured()])
+    assert unknown_coverage(rows) == ("whether ort int8 ran on integers is not known: no profile",)
+    assert fallback_failures(rows) == ()
 
 
 def warned(*rows: Measured, machine: Environment = MACHINE, load: float = 0.0) -> str:

@@ -8,20 +8,23 @@ import re
 import shutil
 from collections import Counter
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
 import pytest
 
-from edgedet.bench import BenchmarkReport, run_benchmark, turns, worker
+from edgedet.bench import BenchmarkReport, run, run_benchmark, turns, worker
 from edgedet.bench.cold_start import measure_cold_start
+from edgedet.bench.contenders import Contender
 from edgedet.bench.run import forecast
 from edgedet.bench.stopwatch import Times
-from edgedet.bench.turns import blocks_of, order_of
+from edgedet.bench.turns import Lane, blocks_of, order_of
 from edgedet.bench.worker import peak_rss_mb
 from edgedet.bench.workers import Order, Turn, Worker
 from edgedet.data import open_dataset
-from edgedet.errors import BundleError, DataError, InternalError, MissingExtraError, UsageError
+from edgedet.errors import BundleError, DataError, InternalError, MissingExtraError, UsageError, VendorError
+from edgedet.executed import ExecutedGraph, ExecutedOperator
 from edgedet.registry import install_command
 
 
@@ -284,6 +287,38 @@ def test_a_worker_that_dies_is_named_with_what_it_said(bundle, tmp_path: Path):
     order = Order(bundle.root, "ort", "fp32", 1, tmp_path / "no such file.npz")
     with pytest.raises(InternalError, match="No such file"):
         Worker(order)
+
+
+def test_an_executed_graph_that_cannot_be_read_is_no_failure_and_is_said(bundle, monkeypatch):
+    def fail(worker: Worker):
+        raise VendorError("no profile", got="a", expected="b", fix="c")
+
+    monkeypatch.setattr(Worker, "executed", fail)
+    report = run_benchmark(bundle.root, ["ort"], ["int8"], duration_s=0.1)
+    assert report.rows[0].coverage.verdict == "unknown"
+    (said,) = [warning for warning in report.warnings if "not known" in warning]
+    assert said == (
+        "whether ort int8 ran on integers is not known: the executed graph could not be read: "
+        "no profile; got a; expected b. Fix: c"
+    )
+
+
+def test_a_reading_that_fails_is_no_reading_of_a_graph_without_floats():
+    floats = ExecutedOperator(
+        name="a", type="Conv", role="compute", precision="float32", writes="float32", time_share=1.0
+    )
+    graph = ExecutedGraph(runtime="ort", operators=(floats,))
+    readings = iter([graph, *[InternalError("it ended", got="a", expected="b", fix="c")] * 4])
+
+    def executed() -> ExecutedGraph:
+        found = next(readings)
+        if isinstance(found, InternalError):
+            raise found
+        return found
+
+    contender = Contender(Path("bundle"), "ort", "int8", 1)
+    found, coverage = run._judged(Lane(contender, SimpleNamespace(executed=executed)))
+    assert (found, coverage.verdict) == (graph, "fallback")
 
 
 def ended(worker: Worker) -> None:

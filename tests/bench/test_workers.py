@@ -8,9 +8,11 @@ import sys
 import tempfile
 import threading
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from edgedet.bench.worker import executed
 from edgedet.bench.workers import Order, Worker
 from edgedet.devices.records import error_header
 from edgedet.errors import EdgedetError, InternalError, VendorError
@@ -20,7 +22,7 @@ def answering(answer: dict[str, object]) -> Worker:
     """A worker that gives one answer, whatever it is asked, and ends."""
     worker = Worker.__new__(Worker)
     worker.order = Order(Path("bundle"), "ort", "int8", 1, Path("images.npz"))
-    worker._stderr = tempfile.TemporaryFile()
+    worker._stderr = tempfile.TemporaryFile()  # noqa: SIM115
     program = f"input(); print({json.dumps(answer)!r})"
     worker._process = subprocess.Popen(
         [sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
@@ -34,6 +36,22 @@ def test_an_error_of_a_worker_is_raised_as_it_was(error: type[EdgedetError]):
     with answering(said) as worker, pytest.raises(error, match="it failed; got a; expected b") as raised:
         worker.measure(0.1)
     assert type(raised.value) is error
+
+
+def test_a_graph_that_cannot_be_read_is_an_error_with_its_cause_at_both_ends():
+    def fail() -> None:
+        raise VendorError("no profile", got="a", expected="b", fix="c")
+
+    runtime = SimpleNamespace(executed=fail)
+    said = executed(SimpleNamespace(runtime=runtime))
+    with answering(said) as worker, pytest.raises(VendorError, match="no profile; got a"):
+        worker.executed()
+
+
+def test_a_runtime_that_does_not_tell_what_it_executes_is_no_error():
+    said = executed(SimpleNamespace(runtime=SimpleNamespace(executed=lambda: None)))
+    with answering(said) as worker:
+        assert worker.executed() is None
 
 
 @pytest.mark.parametrize("name", ["AnErrorOfALaterVersionError", "annotations"])
