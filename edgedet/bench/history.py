@@ -19,7 +19,7 @@ from edgedet.spec import Value
 
 VARIABLE = "EDGEDET_HISTORY"
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 # Bytes 68 to 71 of the file: "edge", so that it is told from other databases.
 _APPLICATION_ID = 0x65646765
@@ -59,17 +59,21 @@ CREATE TABLE rows (
   ratio REAL,
   low REAL,
   high REAL,
-  verdict TEXT NOT NULL
+  verdict TEXT NOT NULL,
+  processes INTEGER
 );
 CREATE INDEX rows_of_run ON rows (run);
 """
+
+# From each earlier version to the next.
+_STEPS = {1: "ALTER TABLE rows ADD COLUMN processes INTEGER"}
 
 _OF_RUN = (
     "started, device, cpu, cores, os, detector, checkpoint_sha256, images, scenario, noise_floor, packages"
 )
 _OF_ROW = (
     "runtime, precision, threads, model_sha256, frames, measured_s, p50_ms, p90_ms, p99_ms, "
-    "p50_low_ms, p50_high_ms, fps, ratio, low, high, verdict"
+    "p50_low_ms, p50_high_ms, fps, ratio, low, high, verdict, processes"
 )
 
 
@@ -88,6 +92,7 @@ class Entry(Value):
         p50_low_ms: Between this and `p50_high_ms` the median lies with 95 % confidence; None if too short.
         ratio: Time of fp32 over this one's, between `low` and `high`; None without one.
         verdict: Of its coverage, "" where there is none.
+        processes: That took its turns one after another; None in runs of versions that did not keep it.
     """
 
     started: str
@@ -117,6 +122,7 @@ class Entry(Value):
     low: float | None
     high: float | None
     verdict: str
+    processes: int | None
 
 
 def default_path() -> Path:
@@ -206,11 +212,16 @@ class History:
             raise self._unusable(str(exc)) from exc
 
     def _check(self, connection: sqlite3.Connection) -> None:
-        """Make the tables in an empty file; refuse what is not of this program."""
+        """Make the tables in an empty file, bring older ones up; refuse what is not of this program."""
         (application,) = connection.execute("PRAGMA application_id").fetchone()
         (version,) = connection.execute("PRAGMA user_version").fetchone()
         (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
         if application == _APPLICATION_ID and version == SCHEMA_VERSION:
+            return
+        if application == _APPLICATION_ID and version in _STEPS:
+            for step in range(version, SCHEMA_VERSION):
+                connection.execute(_STEPS[step])
+            connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
             return
         if application == _APPLICATION_ID:
             raise self._unusable(
@@ -249,4 +260,5 @@ def _cells(row: BenchmarkRow) -> tuple[object, ...]:
         row.speedup_vs_fp32,
         *(interval or (None, None)),
         row.coverage.verdict if row.coverage else "",
+        row.processes,
     )

@@ -19,7 +19,7 @@ class Change(Value):
 
     Attributes:
         share: Of the median time of a frame: 0.05 is 5 % slower.
-        noise: Largest change that the noise of both runs explains; None where one of them has no interval.
+        noise: Largest change that the noise of both runs explains; None where that of one is not known.
         verdict: "noise" up to there, and where it is not known.
     """
 
@@ -45,7 +45,7 @@ class Step(Value):
 
 
 class Trend(Value):
-    """Runs of one artifact on one device with the same images and threads, oldest first.
+    """Runs of one artifact on one device with the same images, threads and scenario, oldest first.
 
     `sparkline` shows the medians, each a bar between the least and the largest.
     """
@@ -55,6 +55,7 @@ class Trend(Value):
     cores: int
     detector: str
     images: str
+    scenario: str
     runtime: str
     precision: str
     threads: int
@@ -80,7 +81,7 @@ def change_between(before: Entry, after: Entry) -> Change:
     share = after.p50_ms / before.p50_ms - 1
     widths = [_half_width(entry) for entry in (before, after)]
     known = [width for width in widths if width is not None]
-    if len(known) < 2:
+    if len(known) < 2 or not (_knows_its_noise(before) and _knows_its_noise(after)):
         return Change(share=round(share, 4), noise=None, verdict="noise")
     floor = max(before.noise_floor or 0.0, after.noise_floor or 0.0)
     noise = math.expm1(math.hypot(*known)) + floor
@@ -98,7 +99,8 @@ def sparkline(values: Sequence[float]) -> str:
 
 def _key(entry: Entry) -> tuple[object, ...]:
     place = (entry.device, entry.cpu, entry.cores)
-    return (*place, entry.detector, entry.images, entry.runtime, entry.precision, entry.threads)
+    how = (entry.images, entry.scenario, entry.threads)
+    return (*place, entry.detector, entry.runtime, entry.precision, *how)
 
 
 def _trend(members: Sequence[Entry]) -> Trend:
@@ -114,7 +116,10 @@ def _trend(members: Sequence[Entry]) -> Trend:
             )
         )
     return Trend(
-        **{name: getattr(first, name) for name in ("device", "cpu", "cores", "detector", "images")},
+        **{
+            name: getattr(first, name)
+            for name in ("device", "cpu", "cores", "detector", "images", "scenario")
+        },
         runtime=first.runtime,
         precision=first.precision,
         threads=first.threads,
@@ -138,6 +143,11 @@ def _changed(before: Entry, after: Entry) -> tuple[str, ...]:
         if one != other:
             found.append(f"{name} {one} to {other}")
     return tuple(found)
+
+
+def _knows_its_noise(entry: Entry) -> bool:
+    """Whether a run saw what processes of one artifact differ by, which no interval within one can tell."""
+    return entry.noise_floor is not None or (entry.processes or 1) > 1
 
 
 def _half_width(entry: Entry) -> float | None:

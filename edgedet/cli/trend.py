@@ -62,7 +62,8 @@ def show_trends(model: Path | None, path: Path | None, output: Output) -> None:
         output.line(f"{chosen} holds nothing" + ("" if model is None else " of this detector"))
     elif any(len(trend.steps) > 1 for trend in trends):
         output.line(
-            "↑ slower, ↓ faster, both beyond the noise of the two runs; a change without arrow is noise"
+            "↑ slower, ↓ faster, both beyond the noise of the two runs; a change without arrow is noise, or "
+            "of a run with one process and without --aa, whose noise is not known"
         )
     output.json({"history": str(chosen), "trends": [trend.model_dump(mode="json") for trend in trends]})
 
@@ -70,9 +71,9 @@ def show_trends(model: Path | None, path: Path | None, output: Output) -> None:
 def _show(trend: Trend, output: Output) -> None:
     threads = f"{trend.threads} thread{'s' * (trend.threads > 1)}"
     output.line(f"{trend.detector} {trend.runtime} {trend.precision}, {threads}  {trend.sparkline}")
-    output.line(f"{trend.device}: {trend.cpu}, {trend.cores} cores; {trend.images}")
+    output.line(f"{trend.device}: {trend.cpu}, {trend.cores} cores; {trend.images}; {trend.scenario}")
     output.table(
-        ("date", "scenario", "p50 ms", "p90", "since last", "since first", "x fp32", "changed"),
+        ("date", "p50 ms", "p90", "since last", "since first", "x fp32", "changed"),
         [_cells(step) for step in trend.steps],
     )
     output.line()
@@ -82,7 +83,6 @@ def _cells(step: Step) -> tuple[object, ...]:
     entry = step.entry
     return (
         entry.started.replace("T", " ").removesuffix("+00:00"),
-        entry.scenario,
         f"{entry.p50_ms:.2f}",
         f"{entry.p90_ms:.2f}",
         _change(step.since_previous),

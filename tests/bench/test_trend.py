@@ -35,6 +35,7 @@ ONE = Entry(
     low=1.9,
     high=2.1,
     verdict="intended",
+    processes=8,
 )
 
 
@@ -65,6 +66,16 @@ def test_a_run_without_an_interval_proves_no_change():
     assert (change.verdict, change.noise) == ("noise", None)
 
 
+@pytest.mark.parametrize("processes", [1, None])
+def test_a_run_with_one_process_and_no_floor_proves_no_change(processes):
+    alone = with_p50(20.0, processes=processes, noise_floor=None)
+    for before, after in ((ONE, alone), (alone, ONE)):
+        change = change_between(before, after)
+        assert (change.verdict, change.noise) == ("noise", None)
+    assert change_between(ONE, with_p50(20.0, processes=processes)).verdict == "slower"
+    assert change_between(ONE, with_p50(20.0, noise_floor=None)).verdict == "slower"
+
+
 def test_each_step_is_against_the_run_before_and_the_first():
     (trend,) = trends_of([ONE, with_p50(11.0), with_p50(12.1)])
     assert [step.since_previous and step.since_previous.share for step in trend.steps] == [None, 0.1, 0.1]
@@ -89,6 +100,7 @@ def test_what_differs_from_the_run_before_is_named():
         {"runtime": "openvino"},
         {"precision": "fp32"},
         {"threads": 2},
+        {"scenario": "sustained"},
     ],
 )
 def test_what_cannot_be_compared_has_a_trend_of_its_own(other):
