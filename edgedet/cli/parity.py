@@ -108,7 +108,9 @@ def run(
                 opened, dataset, names, kinds, limits, bars, limit, layers=layers, devices=devices
             )
         if earlier is not None:
-            compared = compare_with_baseline(report, earlier, names, kinds)
+            compared = compare_with_baseline(
+                report, earlier, names, kinds, [str(one) for one in devices.addresses]
+            )
             report = report.model_copy(update={"baseline": compared})
         show(report, output)
         if dataset.summary.problems:
@@ -188,8 +190,8 @@ def show_notes(report: ParityReport, output: Output) -> None:
             output.line(f"{row.name}: {reason}")
         for note in row.notes:
             output.line(f"{row.name}: {note}")
-    for skipped in report.skipped:
-        output.line(f"{skipped.runtime} {skipped.precision} was not compared: {skipped.reason}")
+    for left_out in report.not_compared:
+        output.line(f"{left_out.name} was not compared: {left_out.reason}")
     show_baseline(report, output)
 
 
@@ -201,9 +203,10 @@ def show_baseline(report: ParityReport, output: Output) -> None:
     output.line()
     output.line("against the baseline:")
     output.table(
-        ("runtime", "precision", "mAP", "matched %", "SNR dB"),
+        (*(("device",) if report.devices else ()), "runtime", "precision", "mAP", "matched %", "SNR dB"),
         [
             (
+                *([one.device] if report.devices else []),
                 one.runtime,
                 one.precision,
                 None if one.map_change is None else signed_points(one.map_change),

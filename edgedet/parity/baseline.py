@@ -72,9 +72,9 @@ class BaselineComparison(Value):
     """A run against an earlier one.
 
     Attributes:
-        differences: What else differs between the runs: checkpoint, budgets, machine, packages.
+        differences: What else differs between the runs: devices, checkpoint, budgets, machines, packages.
         rows: Artifacts that both have.
-        new: Artifacts that the baseline does not have, as "runtime precision".
+        new: Artifacts that the baseline does not have; "runtime precision", and the device but for this one.
         regressions: What is worse by more than may be, an artifact that is gone included.
         passed: Whether there is none.
     """

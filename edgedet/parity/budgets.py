@@ -14,9 +14,10 @@ from edgedet.errors import ConfigError
 from edgedet.spec import PRECISIONS, Precision, Value, first_problem
 
 Amount = Annotated[float, Field(ge=0)]
-MOST_TOLERANCE = 0.2
-
 Fraction = Annotated[float, Field(ge=0, le=1)]
+
+# The most `threshold_tolerance`: detections are decoded this far below the score threshold, and no further.
+MOST_TOLERANCE = 0.2
 
 # The class that stands for every class without a table of its own.
 EVERY_CLASS = "*"

@@ -6,8 +6,10 @@ baseline says that it may not use that room up unnoticed.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 
+from edgedet.environment import Environment
 from edgedet.errors import DataError
 from edgedet.parity.baseline import BaselineComparison, ClassChange, Regression, RowChange
 from edgedet.parity.budgets import BaselineLimits
@@ -16,6 +18,8 @@ from edgedet.parity.report import ClassParity, ParityReport, ParityRow, Stage
 from edgedet.spec import Precision
 
 _Key = tuple[str, Precision, str]
+
+_PORT = re.compile(r":\d+$")
 
 # Two runs of one float detector on the same images differ by less.
 _SAME_MAP = 1e-4
@@ -26,6 +30,7 @@ def compare_with_baseline(
     baseline: ParityReport,
     runtimes: Sequence[str] | None = None,
     precisions: Sequence[str] | None = None,
+    devices: Sequence[str] | None = None,
 ) -> BaselineComparison:
     """What became worse since an earlier run.
 
@@ -34,11 +39,14 @@ def compare_with_baseline(
         baseline: The earlier one.
         runtimes: Those that the run was asked for; artifacts of others are not missed. None for all.
         precisions: Likewise.
+        devices: Likewise, their addresses. One whose port alone changed is the same device.
 
     Raises:
         DataError: The two cannot be compared: another detector, other classes, other images, or no artifact
             in common.
     """
+    other_ports = _other_ports(report, baseline)
+    baseline = _renamed(baseline, other_ports)
     check_comparable(report, baseline)
     ours, theirs = _by_key(report.rows), _by_key(baseline.rows)
     rows: list[RowChange] = []
@@ -50,10 +58,16 @@ def compare_with_baseline(
     regressions += [
         _gone(row, report)
         for key, row in theirs.items()
-        if key not in ours and _asked_for(row, runtimes, precisions)
+        if key not in ours and _asked_for(row, runtimes, precisions, devices)
+    ]
+    differences = [f"{now} was {before} in the baseline" for before, now in other_ports.items()]
+    differences += [
+        f"what the baseline has of {device} was not asked for"
+        for device in _devices(baseline)
+        if devices is not None and device not in devices
     ]
     return BaselineComparison(
-        differences=tuple(_differences(report, baseline)),
+        differences=(*differences, *_differences(report, baseline)),
         rows=tuple(rows),
         new=tuple(row.name for key, row in ours.items() if key not in theirs),
         regressions=tuple(regressions),
@@ -109,12 +123,38 @@ def _incomparable(got: str, expected: str) -> DataError:
         "the run and its baseline cannot be compared",
         got=got,
         expected=expected,
-        fix="use the same images, --split and --limit, or write a new baseline with --json",
+        fix="use the same images, --split, --limit and --device, or write a new baseline with --json",
     )
 
 
 def _by_key(rows: Sequence[ParityRow]) -> dict[_Key, ParityRow]:
     return {(row.runtime, row.precision, row.device): row for row in rows}
+
+
+def _devices(report: ParityReport) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(row.device for row in report.rows))
+
+
+def _other_ports(report: ParityReport, baseline: ParityReport) -> dict[str, str]:
+    """Devices of the baseline by what they are called now.
+
+    Tunnels and adb over the network take a new port each time. Where either run has several devices of one
+    host, ports tell them apart, and none is renamed.
+    """
+    ours, theirs = _devices(report), _devices(baseline)
+    hosts = [[_PORT.sub("", name) for name in names] for names in (ours, theirs)]
+    return {
+        before: now
+        for before, host in zip(theirs, hosts[1], strict=True)
+        for now in ours
+        if _PORT.sub("", now) == host and now != before and all(one.count(host) == 1 for one in hosts)
+    }
+
+
+def _renamed(report: ParityReport, devices: dict[str, str]) -> ParityReport:
+    rows = [row.model_copy(update={"device": devices.get(row.device, row.device)}) for row in report.rows]
+    environments = {devices.get(name, name): one for name, one in report.devices.items()}
+    return report.model_copy(update={"rows": tuple(rows), "devices": environments})
 
 
 def _matches_alike(precision: Precision, ours: ParityReport, theirs: ParityReport) -> bool:
@@ -125,10 +165,9 @@ def _matches_alike(precision: Precision, ours: ParityReport, theirs: ParityRepor
     return (one.matched_iou, one.threshold_tolerance) == (other.matched_iou, other.threshold_tolerance)
 
 
-def _asked_for(row: ParityRow, runtimes: Sequence[str] | None, precisions: Sequence[str] | None) -> bool:
-    return (runtimes is None or row.runtime in runtimes) and (
-        precisions is None or row.precision in precisions
-    )
+def _asked_for(row: ParityRow, *asked: Sequence[str] | None) -> bool:
+    key = (row.runtime, row.precision, row.device)
+    return all(names is None or name in names for name, names in zip(key, asked, strict=True))
 
 
 def _change(row: ParityRow, old: ParityRow, alike: bool) -> RowChange:
@@ -222,7 +261,9 @@ def _regression(row: ParityRow, stage: Stage, reason: str, label: str = "") -> R
 
 def _gone(row: ParityRow, report: ParityReport) -> Regression:
     reasons = [
-        one.reason for one in report.skipped if (one.runtime, one.precision) == (row.runtime, row.precision)
+        reason
+        for runtime, precision, device, reason in report.not_compared
+        if (runtime, precision) == (row.runtime, row.precision) and device in (row.device, "")
     ]
     why = f": {reasons[0]}" if reasons else ""
     return _regression(row, "runtime", f"it is in the baseline and was not compared now{why}")
@@ -262,7 +303,14 @@ def _budget_differences(report: ParityReport, baseline: ParityReport) -> Iterato
 
 
 def _machine_differences(report: ParityReport, baseline: ParityReport) -> Iterator[str]:
-    ours, theirs = report.environment, baseline.environment
+    yield from _environment_differences(report.environment, baseline.environment)
+    for device, ours in report.devices.items():
+        if device in baseline.devices:
+            for line in _environment_differences(ours, baseline.devices[device]):
+                yield f"{device}: {line}"
+
+
+def _environment_differences(ours: Environment, theirs: Environment) -> Iterator[str]:
     for what, got, before in (("processor", ours.cpu, theirs.cpu), ("Python", ours.python, theirs.python)):
         if got != before:
             yield f"another {what}: {got}, {before} in the baseline"

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from typing import ClassVar, Literal
+from collections.abc import Iterable
+from typing import ClassVar, Literal, NamedTuple
 
 from pydantic import Field
 
@@ -231,6 +232,27 @@ class Reference(Value):
     detections: int
 
 
+class NotCompared(NamedTuple):
+    """An artifact that was left out, and why.
+
+    Attributes:
+        runtime: Name of the runtime.
+        precision: Precision of the artifact.
+        device: Where, or "" where it was left out everywhere.
+        reason: One sentence.
+    """
+
+    runtime: str
+    precision: str
+    device: str
+    reason: str
+
+    @property
+    def name(self) -> str:
+        """Runtime and precision, and the device where it was left out on one of several."""
+        return f"{self.runtime} {self.precision}" + (f" on {self.device}" if self.device else "")
+
+
 class ParityReport(SavedValue):
     """Everything that a parity run found.
 
@@ -274,3 +296,28 @@ class ParityReport(SavedValue):
     warnings: tuple[str, ...] = ()
     passed: bool
     baseline: BaselineComparison | None = None
+
+    @property
+    def not_compared(self) -> tuple[NotCompared, ...]:
+        """What was skipped; the reason of a device begins with its address."""
+        found = [(one, *_device_of(one.reason, self.devices)) for one in self.skipped]
+        tried = {(row.runtime, row.precision) for row in self.rows}
+        tried |= {(one.runtime, one.precision) for one, device, _ in found if device}
+        # What the bundle lacks is tried nowhere; what was tried on a device was skipped here for its runtime.
+        return tuple(
+            NotCompared(
+                one.runtime,
+                one.precision,
+                device or ("local" if (one.runtime, one.precision) in tried else ""),
+                reason,
+            )
+            for one, device, reason in found
+        )
+
+
+def _device_of(reason: str, devices: Iterable[str]) -> tuple[str, str]:
+    """The device that a reason begins with, or "", and what follows."""
+    for device in devices:
+        if reason.startswith(f"{device}: "):
+            return device, reason.removeprefix(f"{device}: ")
+    return "", reason

@@ -30,10 +30,7 @@ def markdown_of(report: ParityReport) -> str:
         *(f"> {_escaped(line)}" for line in report.warnings),
         *(_details(row) for row in report.rows if row.reasons or row.notes),
         *_classes(report.rows),
-        *(
-            f"{_escaped(f'{one.runtime} {one.precision}')} was not compared: {_escaped(one.reason)}"
-            for one in report.skipped
-        ),
+        *(f"{_escaped(one.name)} was not compared: {_escaped(one.reason)}" for one in report.not_compared),
     ]
     return "\n\n".join(blocks) + "\n"
 

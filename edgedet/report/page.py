@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from edgedet.bench.report import BenchmarkReport, BenchmarkRow
+from edgedet.environment import Environment
 from edgedet.parity.budgets import EVERY_CLASS, Budgets, ClassBudget
 from edgedet.parity.report import ClassParity, ImageParity, OutputDifference, ParityReport, ParityRow
 from edgedet.report.differences import (
@@ -115,7 +116,7 @@ def page_of(
 ) -> Page:
     """The page of a parity report, with the times of a benchmark and further plots where there are any."""
     timed = _fewest_threads(benchmark)
-    many = len({row.device for row in parity.rows}) > 1
+    elsewhere = any(row.device != "local" for row in parity.rows)
     return Page(
         title=parity.detector,
         passed=parity.passed and (parity.baseline is None or parity.baseline.passed),
@@ -124,14 +125,16 @@ def page_of(
         facts=_facts(spec, parity),
         grid=device_grid(parity.rows),
         artifacts=tuple(
-            _artifact(row, timed.get((row.runtime, row.precision, row.device)), row.device if many else "")
+            _artifact(
+                row, timed.get((row.runtime, row.precision, row.device)), row.device if elsewhere else ""
+            )
             for row in parity.rows
         ),
         baseline=_baseline(parity),
         class_table=class_table(parity),
         charts=artifact_charts(parity),
         plots=tuple(plots),
-        skipped=tuple((f"{one.runtime} {one.precision}", one.reason) for one in parity.skipped),
+        skipped=tuple((one.name, one.reason) for one in parity.not_compared),
         bars=_bars(_on_devices(benchmark)) if benchmark else (),
         bars_note=_pytorch_note(benchmark) if benchmark else "",
         cautions=parity.warnings,
@@ -366,7 +369,6 @@ def _provenance(
     machine = (benchmark or parity).environment
     packages = {**spec.provenance.tools, **machine.packages}
     left_out = parity.data_summary.left_out
-    clock = "" if machine.max_mhz is None else f", up to {machine.max_mhz:.0f} MHz"
     lines = [
         (
             "checkpoint sha256",
@@ -376,9 +378,21 @@ def _provenance(
         ("data", parity.data + (f"; left out: {left_out}" if left_out else "")),
         ("labels", ", ".join(spec.labels)),
         ("score threshold", f"{parity.score_threshold:g}"),
-        ("machine", f"{machine.cpu}, {machine.cores} cores{clock}, {machine.os}, Python {machine.python}"),
-        ("packages", ", ".join(f"{name} {version}" for name, version in sorted(packages.items()))),
+        ("machine", _machine(machine)),
+        ("packages", _packages(packages)),
     ]
     if machine.governor:
         lines.append(("frequency governor", machine.governor))
+    for device, its in parity.devices.items():
+        governor = f"; frequency governor {its.governor}" if its.governor else ""
+        lines.append((device, f"{_machine(its)}; {_packages(its.packages)}{governor}"))
     return tuple(lines)
+
+
+def _machine(its: Environment) -> str:
+    clock = "" if its.max_mhz is None else f", up to {its.max_mhz:.0f} MHz"
+    return f"{its.cpu}, {its.cores} cores{clock}, {its.os}, Python {its.python}"
+
+
+def _packages(versions: Mapping[str, str]) -> str:
+    return ", ".join(f"{name} {version}" for name, version in sorted(versions.items()))

@@ -8,8 +8,11 @@ from pathlib import Path
 import pytest
 from command import Command, check_refusal
 
+from edgedet.cli.output import open_output
+from edgedet.cli.parity import show_notes
 from edgedet.data.synthetic import SyntheticDataset
-from edgedet.parity import ParityReport
+from edgedet.parity import ParityReport, compare_with_baseline
+from edgedet.selection import Skipped
 
 
 @pytest.fixture(autouse=True)
@@ -67,6 +70,41 @@ def test_a_fall_below_the_baseline_ends_with_1_and_is_in_every_output(
     loose.write_text("[baseline]\nmax_snr_drop_db = 100\n")
     result = edgedet("parity", bundle, "--data", "builtin", "--baseline", saved, "--budgets", loose)
     assert result.code == 0, result.stdout + result.stderr
+
+
+def test_a_baseline_of_several_devices_can_be_held_against_one_of_them(
+    edgedet: Command, bundle: Path, saved: Path
+) -> None:
+    values = json.loads(saved.read_text())
+    values["rows"] += [{**row, "device": "ssh://pi"} for row in values["rows"]]
+    saved.write_text(json.dumps(values))
+    result = edgedet("parity", bundle, "--data", "builtin", "--baseline", saved, "--device", "local")
+    assert result.code == 0, result.stdout + result.stderr
+    assert "note: what the baseline has of ssh://pi was not asked for" in result.stdout
+
+
+def test_where_there_are_several_devices_changes_and_gaps_name_theirs(
+    saved: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    report = ParityReport.load(saved)
+    far = [row.model_copy(update={"device": "ssh://pi"}) for row in report.rows]
+    skipped = Skipped(runtime="tflite", precision="fp32", reason="ssh://pi: it is not installed")
+    report = report.model_copy(
+        update={
+            "rows": (*report.rows, *far),
+            "devices": {"ssh://pi": report.environment},
+            "skipped": (skipped,),
+        }
+    )
+    report = report.model_copy(update={"baseline": compare_with_baseline(report, report)})
+    with open_output(None) as output:
+        show_notes(report, output)
+    text = capsys.readouterr().out
+    assert "tflite fp32 on ssh://pi was not compared: it is not installed" in text
+    table = text.split("against the baseline:")[1].split("note:")[0].split("\n")
+    cells = [tuple(line.split()[:3]) for line in table if line]
+    assert cells[0] == ("device", "runtime", "precision")
+    assert cells[1:] == [(row.device, row.runtime, row.precision) for row in report.rows]
 
 
 def test_a_baseline_of_another_detector_is_refused_before_any_work(

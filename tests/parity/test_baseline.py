@@ -9,6 +9,7 @@ import pytest
 
 from edgedet.errors import DataError
 from edgedet.parity import ParityReport, compare_with_baseline, load_budgets, run_parity
+from edgedet.selection import Skipped
 
 
 @pytest.fixture
@@ -89,6 +90,81 @@ def test_an_artifact_that_is_gone_fails_unless_it_was_not_asked_for(workbench, e
     ]
     assert "was not compared now" in found.regressions[0].reason
     assert compare_with_baseline(earlier, report).new == ("openvino fp32", "openvino int8")
+
+
+def on(report: ParityReport, *names: str) -> ParityReport:
+    """The report as if its rows had been found on each of some devices."""
+    return report.model_copy(
+        update={
+            "rows": tuple(row.model_copy(update={"device": name}) for name in names for row in report.rows),
+            "devices": {name: report.environment for name in names if name != "local"},
+        }
+    )
+
+
+def test_a_device_that_was_not_asked_for_is_said_and_is_no_regression(earlier):
+    both = on(earlier, "local", "ssh://pi")
+    found = compare_with_baseline(earlier, both, devices=["local"])
+    assert (found.passed, len(found.rows)) == (True, 4)
+    assert found.differences == ("what the baseline has of ssh://pi was not asked for",)
+    found = compare_with_baseline(earlier, both, devices=["local", "ssh://pi"])
+    assert {one.device for one in found.regressions} == {"ssh://pi"}
+    found = compare_with_baseline(on(earlier, "ssh://pi"), both, devices=["ssh://pi"])
+    assert (found.passed, {row.device for row in found.rows}) == (True, {"ssh://pi"})
+
+
+def test_a_row_is_compared_with_that_of_its_own_device(earlier):
+    both = on(earlier, "local", "ssh://pi")
+    worse = both.model_copy(
+        update={
+            "rows": tuple(
+                row.model_copy(update={"output_snr_db": 1.0})
+                if (row.device, row.name) == ("ssh://pi", "ort int8 on ssh://pi")
+                else row
+                for row in both.rows
+            )
+        }
+    )
+    (regression,) = compare_with_baseline(worse, both).regressions
+    assert regression.name == "ort int8 on ssh://pi"
+
+
+def test_why_an_artifact_is_gone_is_what_its_own_device_said(earlier):
+    baseline = on(earlier, "local", "ssh://pi", "ssh://zero")
+    reasons = ("ort is not installed here", "ssh://pi: no ort on the pi", "ssh://zero: no ort on the zero")
+    report = baseline.model_copy(
+        update={
+            "rows": tuple(row for row in baseline.rows if row.runtime != "ort" or row.precision != "int8"),
+            "skipped": tuple(Skipped(runtime="ort", precision="int8", reason=reason) for reason in reasons),
+        }
+    )
+    found = compare_with_baseline(report, baseline, devices=["local", "ssh://pi", "ssh://zero"])
+    said = {one.device: one.reason.split(": ", 1)[1] for one in found.regressions}
+    assert said == {
+        "local": "ort is not installed here",
+        "ssh://pi": "no ort on the pi",
+        "ssh://zero": "no ort on the zero",
+    }
+
+
+def test_a_device_with_another_port_is_the_same_device_unless_ports_tell_two_apart(earlier):
+    baseline, now = on(earlier, "ssh://root@pi:2201"), on(earlier, "ssh://root@pi:2202")
+    found = compare_with_baseline(now, baseline, devices=["ssh://root@pi:2202"])
+    assert (found.passed, found.new, len(found.rows)) == (True, (), 4)
+    assert found.differences == ("ssh://root@pi:2202 was ssh://root@pi:2201 in the baseline",)
+    two = on(earlier, "ssh://root@pi:2201", "ssh://root@pi:2203")
+    with pytest.raises(DataError, match="use the same images, --split, --limit and --device"):
+        compare_with_baseline(now, two, devices=["ssh://root@pi:2202"])
+
+
+def test_another_processor_or_package_of_a_device_is_said(earlier):
+    far = on(earlier, "local", "ssh://pi")
+    machine = far.environment.model_copy(update={"cpu": "Cortex-A53"})
+    found = compare_with_baseline(far, far.model_copy(update={"devices": {"ssh://pi": machine}}))
+    assert found.passed
+    (line,) = found.differences
+    assert line.startswith("ssh://pi: another processor: ")
+    assert line.endswith(", Cortex-A53 in the baseline")
 
 
 def test_an_artifact_that_does_not_run_any_more_is_named(earlier):

@@ -16,6 +16,8 @@ from edgedet.report import Picture, pareto_plot, sensitivity_plot, write_report
 MOST_BYTES = 2_000_000
 LEAST_LETTER_PX = 9
 
+DEVICES = ("ssh://pi", f"ssh://somebody@{'anunbrokenname' * 4}.example:2222")
+
 EXPRESSIONS = {
     "width": "document.documentElement.scrollWidth",
     "verdict": "document.querySelector('.verdict').innerText.trim()",
@@ -26,6 +28,8 @@ EXPRESSIONS = {
     ".map(one => parseFloat(getComputedStyle(one).fontSize) * one.clientWidth / one.viewBox.baseVal.width))",
     "bars": "[...document.querySelectorAll('.charts rect')]"
     ".filter(one => one.getBoundingClientRect().height).length",
+    "overflows": "[...document.querySelectorAll('.grid, .matrix')]"
+    ".filter(one => one.parentElement.scrollWidth > one.parentElement.clientWidth).length",
     "text": "document.body.innerText",
 }
 
@@ -56,6 +60,7 @@ def problems(seen: Seen, page: Path, size: tuple[int, int]) -> set[str]:
         "something else was asked for": seen.requests != (page.resolve().as_uri(),),
         "wider than the screen": values["width"] > size[0],
         "the verdict is not on the first screen": not values["verdict"] or values["verdict_bottom"] > size[1],
+        "a line of an artifact does not fit": bool(values["overflows"]),
         "an image is blank": bool(values["blank"]),
         "letters too small": values["letters"] < LEAST_LETTER_PX,
         "too large to mail": page.stat().st_size >= MOST_BYTES,
@@ -70,10 +75,17 @@ def noise(width: int, height: int) -> bytes:
 
 @pytest.fixture
 def page(tmp_path: Path, spec, regressed, benchmark) -> Path:
-    """Everything that a page can hold: two devices, a baseline, times, pictures, plots."""
-    far = {"device": "ssh://somebody@a-long-name.example:2222"}
-    remote = [row.model_copy(update=far) for row in regressed.rows]
-    report = regressed.model_copy(update={"rows": (*regressed.rows, *remote)})
+    """Everything that a page can hold: three devices, a baseline, times, pictures, plots."""
+    remote = [row.model_copy(update={"device": name}) for name in DEVICES for row in regressed.rows]
+    report = regressed.model_copy(
+        update={
+            "rows": (*regressed.rows, *remote),
+            "devices": {
+                name: regressed.environment.model_copy(update={"cpu": f"processor {number}"})
+                for number, name in enumerate(DEVICES)
+            },
+        }
+    )
     pictures = [Picture(f"ort int8 {index}", "1 lost", noise(640, 480), (480, 640)) for index in range(3)]
     layers = Layers(
         tuple(Layer(f"backbone.blocks.{i}.conv", {"a": 30.0 + i, "b": 90.0}, 0.01) for i in range(60))
@@ -101,7 +113,7 @@ def page(tmp_path: Path, spec, regressed, benchmark) -> Path:
 def test_a_browser_finds_nothing_to_complain_of(browser: Browser, page: Path, size: tuple[int, int]):
     seen = browser.open(page, size, EXPRESSIONS)
     assert problems(seen, page, size) == set()
-    assert seen.values["verdict"].startswith("2 of 4 artifacts that could be compared are outside the budget")
+    assert seen.values["verdict"].startswith("3 of 6 artifacts that could be compared are outside the budget")
     assert seen.values["images"] == 3
     assert seen.values["bars"] > 20
     decoded = cv2.imdecode(np.frombuffer(seen.screenshot, np.uint8), cv2.IMREAD_COLOR)
@@ -125,12 +137,17 @@ def test_a_reader_sees_every_section_of_the_page(browser: Browser, page: Path):
     places = [text.find(heading) for heading in headings]
     assert -1 not in places, dict(zip(headings, places, strict=True))
     assert places == sorted(places)
-    assert "ort int8 on ssh://somebody@a-long-name.example:2222" in text
+    assert f"ort int8 on {DEVICES[1]}" in text
+    for number, name in enumerate(DEVICES):
+        assert f"{name}\nprocessor {number}, 2 cores, Linux, Python 3.11; numpy 2.0" in text
     assert "worse <script>alert(1)</script>" in text
 
 
 BREAKS = {
     "wider than the screen": lambda text: text.replace("<main>", '<main><div style="width:600px">x</div>'),
+    "a line of an artifact does not fit": lambda text: text.replace(
+        "overflow-wrap: anywhere", "white-space: nowrap"
+    ),
     "the console shows errors": lambda text: text.replace("<main>", "<main><script>throw 1</script>"),
     "an image is blank": lambda text: text.replace("<main>", '<main><img src="data:image/jpeg;base64,AAAA">'),
     "the verdict is not on the first screen": lambda text: text.replace(

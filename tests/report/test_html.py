@@ -12,6 +12,7 @@ import pytest
 from edgedet.errors import MissingExtraError
 from edgedet.parity.layers import LayerDifference, LayersReport
 from edgedet.report import Picture, write_report
+from edgedet.selection import Skipped
 
 VOID = {"meta", "img", "br", "circle", "path"}
 
@@ -70,6 +71,18 @@ def test_what_was_found_of_layers_is_said(tmp_path: Path, spec, parity):
     assert "9 layers, 1 of which the runtime does not have" in text
     assert "stem<b> (conv2d_3) differs most, 61.5 dB" in text
     assert "it is rounding" in text
+
+
+def test_the_machines_of_devices_and_what_they_could_not_run_are_said(tmp_path: Path, spec, parity):
+    devices = {"ssh://pi": parity.environment.model_copy(update={"cpu": "Cortex", "governor": "ondemand"})}
+    rows = tuple(row.model_copy(update={"device": "ssh://pi"}) for row in parity.rows)
+    skipped = (Skipped(runtime="tflite", precision="int8", reason="ssh://pi: it is not installed"),)
+    report = parity.model_copy(update={"rows": rows, "devices": devices, "skipped": skipped})
+    write_report(tmp_path / "report.html", spec, report)
+    text = Reader((tmp_path / "report.html").read_text()).text
+    assert "Cortex, 2 cores, Linux, Python 3.11; numpy 2.0; frequency governor ondemand" in text
+    assert "tflite int8 on ssh://pi was not compared: it is not installed" in text
+    assert "ort fp32 on ssh://pi 2.35 MB" in text, "in the table of artifacts, of one device too"
 
 
 def test_numbers_are_not_flattered(page: Reader):

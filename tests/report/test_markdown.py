@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from edgedet.report import markdown_of
+from edgedet.selection import Skipped
 
 
 def test_the_verdict_comes_first_and_every_artifact_has_a_line(parity):
@@ -27,6 +28,20 @@ def test_a_fall_below_the_baseline_fails_and_is_named(regressed):
     rows = tuple(row.model_copy(update={"passed": True, "reasons": ()}) for row in regressed.rows)
     alone = markdown_of(regressed.model_copy(update={"rows": rows, "passed": True}))
     assert alone.startswith("### Failed: All 2 artifacts that could be compared detect")
+
+
+def test_what_a_device_could_not_run_is_said_of_that_device(parity):
+    skipped = (
+        Skipped(runtime="ort", precision="fp32", reason="onnxruntime is not installed"),
+        Skipped(runtime="tflite", precision="fp32", reason="ssh://pi: litert is not installed"),
+        Skipped(runtime="openvino", precision="fp32", reason="not in the bundle"),
+    )
+    rows = (parity.rows[0].model_copy(update={"device": "ssh://pi"}), parity.rows[1])
+    devices = {"ssh://pi": parity.environment}
+    text = markdown_of(parity.model_copy(update={"rows": rows, "skipped": skipped, "devices": devices}))
+    assert "\n\nort fp32 on local was not compared: onnxruntime is not installed\n\n" in text
+    assert "\n\ntflite fp32 on ssh://pi was not compared: litert is not installed\n\n" in text
+    assert text.endswith("\n\nopenvino fp32 was not compared: not in the bundle\n")
 
 
 def test_names_from_outside_are_words_in_one_cell(parity):
