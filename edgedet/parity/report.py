@@ -301,14 +301,14 @@ class ParityReport(SavedValue):
     def not_compared(self) -> tuple[NotCompared, ...]:
         """What was skipped; the reason of a device begins with its address."""
         found = [(one, *_device_of(one.reason, self.devices)) for one in self.skipped]
-        tried = {(row.runtime, row.precision) for row in self.rows}
-        tried |= {(one.runtime, one.precision) for one, device, _ in found if device}
+        tried = {f"{row.runtime} {row.precision}" for row in self.rows}
+        tried |= {f"{one.runtime} {one.precision}" for one, device, _ in found if device}
         # What the bundle lacks is tried nowhere; what was tried on a device was skipped here for its runtime.
         return tuple(
             NotCompared(
                 one.runtime,
                 one.precision,
-                device or ("local" if (one.runtime, one.precision) in tried else ""),
+                device or ("local" if f"{one.runtime} {one.precision}" in tried else ""),
                 reason,
             )
             for one, device, reason in found

@@ -8,6 +8,7 @@ import pytest
 
 from edgedet.errors import ConfigError
 from edgedet.parity import load_budgets
+from edgedet.parity.budgets import MOST_TOLERANCE
 
 
 def written(folder: Path, text: str) -> Path:
@@ -44,7 +45,7 @@ def test_a_user_changes_one_key_and_keeps_the_others(tmp_path: Path):
         ("[int4]\nmatched_iou = 0.9\n", "int4"),
         ("int8 = 3\n", "int8"),
         ("[int8]\nmatched_iou = 1.5\n", "int8.matched_iou"),
-        ("[int8]\nthreshold_tolerance = 1.0\n", "int8.threshold_tolerance"),
+        (f"[int8]\nthreshold_tolerance = {MOST_TOLERANCE + 0.01}\n", "int8.threshold_tolerance"),
         ("[int8]\nmatched_iou = nan\n", "int8.matched_iou"),
         ("[int8\n", "Expected"),
     ],
