@@ -30,6 +30,8 @@ EXPRESSIONS = {
     ".filter(one => one.getBoundingClientRect().height).length",
     "overflows": "[...document.querySelectorAll('.grid, .matrix')]"
     ".filter(one => one.parentElement.scrollWidth > one.parentElement.clientWidth).length",
+    "devices": "[...document.querySelectorAll('.grid tr:nth-child(1) td[data-name]')]"
+    ".map(one => getComputedStyle(one, '::before').content)",
     "text": "document.body.innerText",
 }
 
@@ -119,6 +121,12 @@ def test_a_browser_finds_nothing_to_complain_of(browser: Browser, page: Path, si
     decoded = cv2.imdecode(np.frombuffer(seen.screenshot, np.uint8), cv2.IMREAD_COLOR)
     assert decoded.shape[:2] == size[::-1]
     assert decoded.std() > 10, "the screen is not empty"
+
+
+def test_on_a_phone_every_verdict_has_its_device_beside_it(browser: Browser, page: Path):
+    shown = browser.open(page, PHONE, EXPRESSIONS).values["devices"]
+    assert shown == [f'"{name}"' for name in ("local", *DEVICES)]
+    assert set(browser.open(page, DESK, EXPRESSIONS).values["devices"]) == {"none"}
 
 
 def test_a_reader_sees_every_section_of_the_page(browser: Browser, page: Path):
