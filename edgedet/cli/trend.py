@@ -71,7 +71,8 @@ def show_trends(model: Path | None, path: Path | None, output: Output) -> None:
 def _show(trend: Trend, output: Output) -> None:
     threads = f"{trend.threads} thread{'s' * (trend.threads > 1)}"
     output.line(f"{trend.detector} {trend.runtime} {trend.precision}, {threads}  {trend.sparkline}")
-    output.line(f"{trend.device}: {trend.cpu}, {trend.cores} cores; {trend.images}; {trend.scenario}")
+    how = "; ".join(filter(None, (f"{trend.cpu}, {trend.cores} cores", trend.images, trend.scenario)))
+    output.line(f"{trend.device}: {how}")
     output.table(
         ("date", "p50 ms", "p90", "since last", "since first", "x fp32", "changed"),
         [_cells(step) for step in trend.steps],

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib import resources
 from pathlib import Path
 
 from edgedet.bench.report import BenchmarkReport, BenchmarkRow, Moment
 from edgedet.files import write_atomically
-from edgedet.registry import missing_extra
+from edgedet.report.template import render
+from edgedet.report.wording import NOTHING
 
 _TEMPLATE = "benchmark.html.j2"
-_NOTHING = "–"
 
 # Of the drawing, in its own units.
 _WIDTH, _HEIGHT = 600.0, 120.0
@@ -51,15 +50,8 @@ def write_benchmark(path: Path, report: BenchmarkReport) -> None:
     Raises:
         MissingExtraError: jinja2 is not installed.
     """
-    try:
-        from jinja2 import Environment, StrictUndefined
-    except ModuleNotFoundError as exc:
-        raise missing_extra("the HTML report", exc, "report") from exc
-    environment = Environment(
-        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    source = resources.files("edgedet.report").joinpath(_TEMPLATE).read_text("utf-8")
-    page = environment.from_string(source).render(
+    page = render(
+        _TEMPLATE,
         report=report,
         rows=[(_cells(row), row in report.fallbacks) for row in report.rows],
         cold=[_cold_cells(row) for row in report.rows if row.cold_start is not None],
@@ -121,11 +113,11 @@ def _cells(row: BenchmarkRow) -> tuple[str, ...]:
         f"{row.total_ms.p99:.2f}",
         f"{row.inference_ms:.2f}",
         f"{row.fps:.1f}",
-        _NOTHING if row.speedup_vs_fp32 is None else f"{row.speedup_vs_fp32:.2f}",
-        _NOTHING if interval is None else f"{interval[0]:.2f} to {interval[1]:.2f}",
-        _NOTHING if row.integer_share is None else f"{100 * row.integer_share:.1f}",
-        _NOTHING if row.coverage is None else row.coverage.verdict,
-        _NOTHING if row.peak_rss_mb is None else f"{row.peak_rss_mb:.0f}",
+        NOTHING if row.speedup_vs_fp32 is None else f"{row.speedup_vs_fp32:.2f}",
+        NOTHING if interval is None else f"{interval[0]:.2f} to {interval[1]:.2f}",
+        NOTHING if row.integer_share is None else f"{100 * row.integer_share:.1f}",
+        NOTHING if row.coverage is None else row.coverage.verdict,
+        NOTHING if row.peak_rss_mb is None else f"{row.peak_rss_mb:.0f}",
         f"{row.model_bytes / 1e6:.2f}",
     )
 

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from importlib import resources
 from pathlib import Path
 
 from edgedet.bench.report import BenchmarkReport
 from edgedet.files import write_atomically
 from edgedet.parity.report import ParityReport
-from edgedet.registry import missing_extra
 from edgedet.report.page import page_of
 from edgedet.report.pictures import Picture
 from edgedet.report.plots import Plot
+from edgedet.report.template import render
 from edgedet.spec import DetectorSpec
 
 _TEMPLATE = "report.html.j2"
@@ -42,20 +41,4 @@ def write_report(
     Raises:
         MissingExtraError: jinja2 is not installed.
     """
-    try:
-        from jinja2 import Environment, FunctionLoader, StrictUndefined
-    except ModuleNotFoundError as exc:
-        raise missing_extra("the HTML report", exc, "report") from exc
-    environment = Environment(
-        loader=FunctionLoader(_template),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    page = page_of(spec, parity, benchmark, pictures, plots)
-    write_atomically(path, environment.get_template(_TEMPLATE).render(page=page))
-
-
-def _template(name: str) -> str:
-    return resources.files("edgedet.report").joinpath(name).read_text("utf-8")
+    write_atomically(path, render(_TEMPLATE, page=page_of(spec, parity, benchmark, pictures, plots)))

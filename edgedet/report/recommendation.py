@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import base64
 import io
-from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgedet.files import write_atomically
 from edgedet.registry import missing_extra
+from edgedet.report.template import render
+from edgedet.report.wording import NOTHING
 
 if TYPE_CHECKING:
     from edgedet.recommend import Figures, Recommendation, RecommendationReport
@@ -28,18 +29,12 @@ def write_recommendation(path: Path, report: RecommendationReport) -> None:
         MissingExtraError: jinja2 or matplotlib is not installed.
     """
     try:
-        from jinja2 import Environment, StrictUndefined
-
         picture = pareto_png(report.recommendation)
     except ModuleNotFoundError as exc:
         raise missing_extra("the HTML report", exc, "report") from exc
-    environment = Environment(
-        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    source = resources.files("edgedet.report").joinpath(_TEMPLATE).read_text("utf-8")
     plot = "data:image/png;base64," + base64.b64encode(picture).decode()
     rows = [_cells(row) for row in report.recommendation.rows]
-    write_atomically(path, environment.from_string(source).render(report=report, rows=rows, plot=plot))
+    write_atomically(path, render(_TEMPLATE, report=report, rows=rows, plot=plot))
 
 
 def pareto_png(found: Recommendation) -> bytes:
@@ -89,10 +84,10 @@ def _cells(row: Figures) -> tuple[str, ...]:
         row.runtime,
         row.precision,
         f"{row.latency_ms:.2f}",
-        "–" if row.latency_ratio is None else f"{row.latency_ratio:.2f}",
-        "–" if interval is None else f"{interval[0]:.2f} to {interval[1]:.2f}",
+        NOTHING if row.latency_ratio is None else f"{row.latency_ratio:.2f}",
+        NOTHING if interval is None else f"{interval[0]:.2f} to {interval[1]:.2f}",
         f"{100 * row.map:.2f}",
-        "–" if row.map_drop is None else f"{100 * row.map_drop:.2f}",
+        NOTHING if row.map_drop is None else f"{100 * row.map_drop:.2f}",
         f"{row.model_bytes / 1e6:.2f}",
         "yes" if row.optimal else "no",
     )
