@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from edgedet import registry
-from edgedet.bench import run_benchmark
+from edgedet.bench import coverage, run_benchmark
 from edgedet.bundle import MANIFEST, Bundle
 from edgedet.cli import main
 from edgedet.errors import UsageError
@@ -96,8 +96,10 @@ def test_a_benchmark_warns_of_int8_that_fell_back_to_float(quantized: Any) -> No
 
 
 def test_int8_that_runs_in_float_ends_a_benchmark_with_1_unless_that_is_allowed(
-    quantized: Any, capsys: pytest.CaptureFixture[str], tmp_path: Path
+    quantized: Any, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    # Of a network of five operators, shares of time are near the limit where other programs run.
+    monkeypatch.setattr(coverage, "ALLOWED_FLOAT_TIME", 0.01)
     arguments = ["benchmark", str(quantized(True).root), "--runtimes", "ort", "--duration", "0.1"]
     target = tmp_path / "benchmark.json"
     assert main([*arguments, "--json", str(target)]) == 1
@@ -108,7 +110,7 @@ def test_int8_that_runs_in_float_ends_a_benchmark_with_1_unless_that_is_allowed(
     )
     (row,) = json.loads(target.read_text())["rows"]
     assert row["coverage"]["verdict"] == "fallback"
-    assert row["coverage"]["float_time"] > 0.1
+    assert row["coverage"]["float_time"] > 0.01
     assert main([*arguments, "--allow-fallback"]) == 0
     assert "ort int8 fell back" in capsys.readouterr().out
     whole = ["benchmark", str(quantized(False).root), *arguments[2:]]
