@@ -75,6 +75,9 @@ class TensorSpec(Value):
 class InputSpec(Value):
     """The input tensor and how an image becomes it: resize, colour order, `(pixel - mean) / std`, layout.
 
+    The layout is that of the tensor which every runtime of this project is given. A .tflite file itself takes
+    `[1, h, w, 3]`.
+
     OpenCV computes "linear" with other instructions on other processors, and rounds differently there;
     "linear_exact" gives the same pixels everywhere.
     """

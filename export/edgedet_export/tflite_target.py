@@ -83,5 +83,7 @@ def _sixteen_bits(source: Source) -> bytes:
 
 def _convert(graph_module: GraphModule, source: Source, config: QuantConfig | None) -> bytes:
     with converter("litert-torch"):
-        edge_model = litert_torch.convert(graph_module, source.example_inputs, quant_config=config)
+        (images,) = source.example_inputs
+        module = litert_torch.to_channel_last_io(graph_module, args=[0])
+        edge_model = litert_torch.convert(module, (images.permute(0, 2, 3, 1),), quant_config=config)
         return bytes(edge_model.model_content())

@@ -11,6 +11,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -63,17 +64,25 @@ class Affine:
 
 @dataclass(frozen=True, slots=True)
 class _Slot:
-    """A tensor of the interpreter; `affine` where the file's is quantized and callers see floats."""
+    """A tensor of the interpreter, which may differ from what callers see.
+
+    Attributes:
+        index: In the interpreter's list.
+        affine: Where the file's is quantized and callers see floats.
+        channels_last: The file's is `[n, h, w, 3]` and callers give `[n, 3, h, w]`.
+    """
 
     index: int
     affine: Affine | None
+    channels_last: bool = False
 
 
 class TfliteRuntime(Runtime):
     """A .tflite file with one signature whose names are the spec's.
 
     Where the file's inputs or outputs are quantized, the runtime quantizes and dequantizes: callers see
-    float32.
+    float32. Where its image is channels last, as TFLite has it, the runtime interleaves the planes into the
+    interpreter's memory: callers give what every runtime takes.
     """
 
     name = "tflite"
@@ -94,14 +103,23 @@ class TfliteRuntime(Runtime):
             self._interpreter.allocate_tensors()
         signature = self._interpreter.get_signature_runner()
         inputs, outputs = signature.get_input_details(), signature.get_output_details()
-        self._input_slots = {name: _slot(detail) for name, detail in inputs.items()}
+        given = {spec.name: spec.shape for spec in self.inputs}
+        self._input_slots = {
+            name: _slot(detail, _is_channels_last(detail, given.get(name, ())))
+            for name, detail in inputs.items()
+        }
         self._output_slots = {name: _slot(detail) for name, detail in outputs.items()}
-        return _specs(inputs), _specs(outputs)
+        found = tuple(
+            spec.model_copy(update={"shape": given[spec.name]})
+            if self._input_slots[spec.name].channels_last
+            else spec
+            for spec in _specs(inputs)
+        )
+        return found, _specs(outputs)
 
     def _run(self, feeds: Mapping[str, Floats]) -> dict[str, Floats]:
         for name, slot in self._input_slots.items():
-            feed = slot.affine.quantize(feeds[name]) if slot.affine else feeds[name]
-            self._interpreter.set_tensor(slot.index, feed)
+            _write(self._interpreter, slot, feeds[name])
         self._interpreter.invoke()
         return {name: _read(self._interpreter, slot) for name, slot in self._output_slots.items()}
 
@@ -112,13 +130,12 @@ class TfliteRuntime(Runtime):
     def _intermediates(self, feeds: Mapping[str, Floats]) -> Intermediates:
         from edgedet_runtimes.tflite_intermediates import with_integer_outputs
 
-        model, added = with_integer_outputs(self.path.read_bytes())
+        ((name, slot),) = self._input_slots.items()
+        model, added = with_integer_outputs(self.path.read_bytes(), slot.channels_last)
         with _native_stderr_silenced():
             interpreter = Interpreter(model_content=model, num_threads=self.threads)
             interpreter.allocate_tensors()
-        ((name, slot),) = self._input_slots.items()
-        feed = slot.affine.quantize(feeds[name]) if slot.affine else feeds[name]
-        interpreter.set_tensor(slot.index, feed)
+        _write(interpreter, slot, feeds[name])
         interpreter.invoke()
         tensors = []
         for one in added:
@@ -139,13 +156,28 @@ def _affine(detail: Mapping[str, Any]) -> Affine | None:
     return Affine(np.float32(parameters["scales"][0]), int(parameters["zero_points"][0]), dtype)
 
 
+def _write(interpreter: Interpreter, slot: _Slot, feed: Floats) -> None:
+    values = slot.affine.quantize(feed) if slot.affine else feed
+    if not slot.channels_last:
+        interpreter.set_tensor(slot.index, values)
+        return
+    # Views of the interpreter's memory, which must be gone when it is invoked.
+    for planes, pixels in zip(values, interpreter.tensor(slot.index)(), strict=True):
+        cv2.merge(list(planes), dst=pixels)  # several times as fast as a transposed copy of NumPy's
+
+
 def _read(interpreter: Interpreter, slot: _Slot) -> Floats:
     array = interpreter.get_tensor(slot.index)  # a copy, unlike Interpreter.tensor
     return slot.affine.dequantize(array) if slot.affine else array
 
 
-def _slot(detail: Mapping[str, Any]) -> _Slot:
-    return _Slot(int(detail["index"]), _affine(detail))
+def _slot(detail: Mapping[str, Any], channels_last: bool = False) -> _Slot:
+    return _Slot(int(detail["index"]), _affine(detail), channels_last)
+
+
+def _is_channels_last(detail: Mapping[str, Any], planes: tuple[int, ...]) -> bool:
+    shape = tuple(int(side) for side in detail["shape"])
+    return shape != planes and shape == (*planes[:1], *planes[2:], *planes[1:2])
 
 
 def _specs(details: Mapping[str, Mapping[str, Any]]) -> tuple[TensorSpec, ...]:

@@ -39,8 +39,13 @@ class Added:
     channels_last: bool
 
 
-def with_integer_outputs(model: bytes) -> tuple[bytes, tuple[Added, ...]]:
-    """The model with every quantized activation as an output, and what they are, in the order of the file."""
+def with_integer_outputs(model: bytes, channels_last_image: bool) -> tuple[bytes, tuple[Added, ...]]:
+    """The model with every quantized activation as an output, and what they are, in the order of the file.
+
+    Args:
+        model: The flatbuffer.
+        channels_last_image: Whether its input is; otherwise it is transposed behind its quantization.
+    """
     unpacked: Any = schema.ModelT.InitFromObj(schema.Model.GetRootAsModel(model, 0))
     graph = unpacked.subgraphs[0]
     codes = [code.builtinCode for code in unpacked.operatorCodes]
@@ -48,14 +53,13 @@ def with_integer_outputs(model: bytes) -> tuple[bytes, tuple[Added, ...]]:
     for operator in graph.operators:
         if codes[operator.opcodeIndex] in _COPIES:
             continue
-        # The image is quantized before it is transposed, where its order of axes is that of PyTorch.
-        from_image = not inputs.isdisjoint(operator.inputs)
+        planes = not channels_last_image and not inputs.isdisjoint(operator.inputs)
         for index in operator.outputs:
             tensor = graph.tensors[index]
             grid = tensor.quantization
             if tensor.type not in _INTEGERS or index in outside or grid is None or grid.scale is None:
                 continue
-            channels_last = len(tensor.shape) == 4 and not from_image
+            channels_last = len(tensor.shape) == 4 and not planes
             added.append(Added(index, float(grid.scale[0]), int(grid.zeroPoint[0]), channels_last))
     graph.outputs = [*graph.outputs, *(one.index for one in added)]
     unpacked.signatureDefs = []

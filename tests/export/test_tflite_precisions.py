@@ -52,6 +52,19 @@ def test_inputs_and_outputs_are_those_of_every_other_artifact(tflite_bundle: Bun
         assert spec.precision == precision
 
 
+@pytest.mark.parametrize("precision", ["fp32", "fp16", "int8", "int8-a16", "int8-dynamic"])
+def test_the_image_is_channels_last_and_nothing_transposes_it(
+    tflite_bundle: Bundle, full_bundle: Bundle, precision: str
+) -> None:
+    bundle = tflite_bundle if precision in {"int8-a16", "int8-dynamic"} else full_bundle
+    opened = Opened(bundle, precision)
+    (image,) = opened.interpreter.get_input_details()
+    assert image["shape"].tolist() == [1, *bundle.spec.input.size_hw, 3]
+    pixels = int(np.prod(image["shape"]))
+    transposed = [o for o in opened.operators if o["op_name"] == "TRANSPOSE"]
+    assert all(np.prod(opened.details[o["inputs"][0]]["shape"]) != pixels for o in transposed)
+
+
 def test_sixteen_bit_activations_meet_int8_weights_and_int64_biases(tflite_bundle: Bundle) -> None:
     opened = Opened(tflite_bundle, "int8-a16")
     assert set(opened.types(CONVOLUTIONS, 0)) == {"int16"}

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import flatbuffers
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
-INPUT_SHAPE = [1, 3, 4, 4]
+PLANES = (1, 3, 4, 4)
+CHANNELS_LAST = (1, 4, 4, 3)
 OUTPUT_SHAPE = [1, 12, 4]
 
 _TYPES = {
@@ -19,16 +21,23 @@ _TYPES = {
 
 
 def passing_model(
-    dtype: str, *, scale: float = 0.0, zero_point: int = 0, metadata: dict[str, bytes] | None = None
+    dtype: str,
+    *,
+    shape: Sequence[int] = PLANES,
+    scale: float = 0.0,
+    zero_point: int = 0,
+    metadata: dict[str, bytes] | None = None,
 ) -> bytes:
     """Bytes of the model; input and outputs are quantized where a scale is given."""
 
-    def tensor(name: str, shape: list[int]) -> Any:
+    def tensor(name: str, shape: Sequence[int]) -> Any:
         quantization = schema.QuantizationParametersT()
         if scale:
             quantization.scale = np.array([scale], np.float32)
             quantization.zeroPoint = np.array([zero_point], np.int64)
-        return schema.TensorT(shape=shape, type=_TYPES[dtype], buffer=0, name=name, quantization=quantization)
+        return schema.TensorT(
+            shape=list(shape), type=_TYPES[dtype], buffer=0, name=name, quantization=quantization
+        )
 
     def reshape(output: int) -> Any:
         options = schema.ReshapeOptionsT(newShape=OUTPUT_SHAPE)
@@ -46,7 +55,7 @@ def passing_model(
         version=1,
     )
     graph = schema.SubGraphT(
-        tensors=[tensor("t_in", INPUT_SHAPE), tensor("t_a", OUTPUT_SHAPE), tensor("t_b", OUTPUT_SHAPE)],
+        tensors=[tensor("t_in", shape), tensor("t_a", OUTPUT_SHAPE), tensor("t_b", OUTPUT_SHAPE)],
         inputs=[0],
         outputs=[2, 1],  # not in the order of the spec: names decide
         operators=[reshape(1), reshape(2)],

@@ -19,7 +19,8 @@ from edgedet.embedded import SPEC_KEY
 from edgedet.errors import BundleError, MissingExtraError
 
 tflite = pytest.importorskip("edgedet_runtimes.tflite", reason="ai-edge-litert is not installed")
-passing_model = pytest.importorskip("passing_model").passing_model
+passing = pytest.importorskip("passing_model")
+passing_model = passing.passing_model
 
 GRIDS = {"int8": (0.05, -7), "uint8": (0.02, 128)}
 
@@ -75,6 +76,30 @@ def test_a_quantized_file_takes_and_gives_floats(tmp_path: Path, spec: Any, dtyp
     for array in outputs.values():
         assert array.dtype == np.float32
         assert 0 < np.abs(array - images.reshape(array.shape)).max() <= scale / 2 + 1e-6
+
+
+@pytest.mark.parametrize("dtype", ["float32", *GRIDS])
+def test_an_image_with_channels_last_is_given_in_planes(tmp_path: Path, spec: Any, dtype: str) -> None:
+    scale, zero_point = GRIDS.get(dtype, (0.0, 0))
+    path = tmp_path / "model.tflite"
+    path.write_bytes(passing_model(dtype, shape=passing.CHANNELS_LAST, scale=scale, zero_point=zero_point))
+    images = np.linspace(-2, 2, 48, dtype=np.float32).reshape(1, 3, 4, 4)
+    with tflite.TfliteRuntime(path, spec=spec) as runtime:
+        assert runtime.inputs == (spec.input.tensor,)
+        first, second = runtime.run({"images": images}), runtime.run({"images": -images})
+    for name, array in first.items():
+        pixels = images.transpose(0, 2, 3, 1).reshape(array.shape)
+        assert np.abs(array - pixels).max() <= scale / 2 + 1e-6
+        assert np.abs(second[name] + pixels).max() <= scale / 2 + 1e-6
+
+
+def test_an_image_of_another_size_is_refused_in_either_order(tmp_path: Path, spec: Any) -> None:
+    path = tmp_path / "model.tflite"
+    for shape in ((1, 3, 2, 8), (1, 2, 8, 3)):
+        path.write_bytes(passing_model("float32", shape=shape))
+        with pytest.raises(BundleError, match="inputs") as caught:
+            tflite.TfliteRuntime(path, spec=spec)
+        assert str(list(shape)) in caught.value.got
 
 
 def test_integers_without_a_scale_are_not_passed_off_as_floats(tmp_path: Path, spec: Any) -> None:
