@@ -27,8 +27,8 @@ from edgedet.cli.output import JsonOption, Output, megabytes, notice, open_outpu
 from edgedet.cli.progress import Bars
 from edgedet.cli.trend import history_from, show_trends
 from edgedet.data import Dataset, open_dataset
-from edgedet.devices import LOCAL, Address, RemoteDevice
-from edgedet.devices.together import on_all
+from edgedet.devices import LOCAL, Address
+from edgedet.devices.together import on_all, open_all
 from edgedet.errors import UsageError
 from edgedet.files import check_writable
 from edgedet.report.benchmark import write_benchmark
@@ -169,7 +169,7 @@ def _measure(
     """A report a device, or why there is none. This machine is measured when it sends nothing any more."""
     with ExitStack() as stack:
         remote = [address for address in addresses if address.transport != LOCAL]
-        devices = [stack.enter_context(RemoteDevice(address, stay=keep, tell=bars.say)) for address in remote]
+        devices = open_all(remote, stack, stay=keep, tell=bars.say)
         found = on_all(
             devices,
             lambda device: run_benchmark_on(

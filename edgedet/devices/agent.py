@@ -122,6 +122,10 @@ class Session:
             time.sleep(_POLL_S)
         return (self.root / "turn").exists()
 
+    def holders(self) -> list[str]:
+        """Names of the sessions that have the device: this one, another, or none."""
+        return [turn.parent.name for turn in self.root.parent.glob("*/turn")]
+
     def missing(self, names: list[str]) -> dict[str, int]:
         """Blobs that are not here, and how many bytes of each are. What other sessions left is checked."""
         for name in names:
@@ -257,7 +261,7 @@ def _answer_all(session: Session, requests: BinaryIO, replies: BinaryIO) -> None
 
 def _answer(session: Session, do: str, request: dict[str, Any], payload: bytes) -> dict[str, Any]:
     if do == "turn":
-        return {"turn": session.has_turn()}
+        return {"turn": session.has_turn(), "holders": session.holders()}
     if do == "missing":
         return {"missing": session.missing(request["names"])}
     if do == "put":

@@ -15,7 +15,7 @@ from edgedet.devices.blob import PIECE_BYTES, Blob
 from edgedet.devices.connection import Connection, ConnectionLostError
 from edgedet.devices.payload import code_archive
 from edgedet.devices.records import Record, error_from
-from edgedet.errors import InternalError, MissingDeviceError
+from edgedet.errors import InternalError, MissingDeviceError, UsageError
 from edgedet.progress import Track, silent
 
 T = TypeVar("T")
@@ -37,9 +37,11 @@ class RemoteDevice:
         tell: Takes sentences for a person who waits.
         reconnect_s: How long to try when a connection is lost.
         lease_s: How long the device keeps the session for a host that does not come back.
+        beside: Devices that this process has open already.
 
     Raises:
         MissingDeviceError: The device cannot be reached, or has no Python that edgedet runs on.
+        UsageError: It is one of those beside it, by another address.
     """
 
     def __init__(
@@ -50,6 +52,7 @@ class RemoteDevice:
         tell: Callable[[str], None] = lambda _: None,
         reconnect_s: float = _RECONNECT_S,
         lease_s: float = LEASE_S,
+        beside: Sequence[RemoteDevice] = (),
     ) -> None:
         self.address = address
         self._tell, self._reconnect_s = tell, reconnect_s
@@ -62,7 +65,7 @@ class RemoteDevice:
         self._known = True
         try:
             self._check_python()
-            self._take_turn()
+            self._take_turn({str(one._hello["session"]): one.address for one in beside})
         except BaseException:
             self.close()
             raise
@@ -276,10 +279,17 @@ class RemoteDevice:
                 fix=f"there: {self.address.python} -m pip install numpy opencv-python-headless pydantic",
             )
 
-    def _take_turn(self) -> None:
+    def _take_turn(self, beside: Mapping[str, Address]) -> None:
         """Wait until no other run has the device: a transfer would disturb what it measures."""
         told = False
-        while not self._try(lambda connection: connection.ask({"do": "turn"}))["turn"]:
+        while not (answer := self._try(lambda connection: connection.ask({"do": "turn"})))["turn"]:
+            for name in beside.keys() & answer["holders"]:
+                raise UsageError(
+                    "two of the devices are one machine",
+                    got=f"{beside[name]} and {self.address}",
+                    expected="addresses of different machines",
+                    fix="leave one of them out: an artifact cannot be measured beside itself",
+                )
             if not told:
                 self._tell(f"{self.address} is busy with another run; waiting for it")
                 told = True

@@ -2,13 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from typing import TypeVar
 
+from edgedet.devices.address import Address
 from edgedet.devices.device import RemoteDevice
 
 T = TypeVar("T")
+
+
+def open_all(
+    addresses: Iterable[Address], stack: ExitStack, *, stay: bool, tell: Callable[[str], None]
+) -> list[RemoteDevice]:
+    """Connect to devices, which the stack closes.
+
+    Raises:
+        As `RemoteDevice`.
+    """
+    devices: list[RemoteDevice] = []
+    for address in addresses:
+        devices.append(stack.enter_context(RemoteDevice(address, stay=stay, tell=tell, beside=devices)))
+    return devices
 
 
 def on_all(devices: Sequence[RemoteDevice], work: Callable[[RemoteDevice], T]) -> list[T | Exception]:

@@ -16,7 +16,7 @@ from itertools import islice
 from edgedet.bundle import Artifact, Bundle
 from edgedet.data.dataset import Dataset, LabelledImage, nothing_to
 from edgedet.devices import LOCAL, Address, RemoteDevice
-from edgedet.devices.together import on_all
+from edgedet.devices.together import on_all, open_all
 from edgedet.environment import read_environment
 from edgedet.evaluate import AccuracyReport, Evaluator, shared_classes, with_detector_classes
 from edgedet.parity.budgets import Budgets, load_budgets
@@ -162,10 +162,7 @@ class _Job:
     ) -> tuple[list[ViewSource], list[DeviceRun]]:
         """Artifacts on all devices, in their order, and the remote ones among these."""
         remote = [address for address in dict.fromkeys(devices.addresses) if address.transport != LOCAL]
-        connected = [
-            stack.enter_context(RemoteDevice(address, stay=devices.stay, tell=devices.tell))
-            for address in remote
-        ]
+        connected = open_all(remote, stack, stay=devices.stay, tell=devices.tell)
         spec = self.bundle.spec
         sent = [SentImage.of(image, spec) for image in images] if connected else []
         runs = []

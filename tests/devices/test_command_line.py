@@ -18,7 +18,7 @@ from edgedet.bench import BenchmarkReport, run_benchmark
 from edgedet.bundle import Bundle
 from edgedet.cli import main
 from edgedet.devices import RemoteDevice
-from edgedet.errors import VendorError
+from edgedet.errors import UsageError, VendorError
 
 
 def command(*words: object) -> list[str]:
@@ -67,7 +67,7 @@ def test_what_one_device_measured_is_kept_where_another_fails(
         return run_benchmark(full_bundle.root, ("ort",), ("fp32",), duration_s=0.1)
 
     monkeypatch.setattr("edgedet.cli.benchmark.run_benchmark_on", measure)
-    monkeypatch.setattr(RemoteDevice, "_take_turn", lambda _: None)  # both are the same machine
+    monkeypatch.setattr(RemoteDevice, "_take_turn", lambda *_: None)  # both are the same machine
     file = tmp_path / "report.json"
     broken = device_of(stand_in).replace("camera", "camera:23")
     words = ["benchmark", str(full_bundle.root), "--quick", "--no-history", "--json", str(file)]
@@ -77,3 +77,13 @@ def test_what_one_device_measured_is_kept_where_another_fails(
     assert "ort could not run" in said.err
     assert "fp32" in said.out
     assert len(json.loads(file.read_text())["reports"]) == 1
+
+
+def test_one_machine_by_two_addresses_is_refused(
+    full_bundle: Bundle, stand_in: StandIn, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["benchmark", str(full_bundle.root), "--quick", "--no-history"]
+    words += ["--device", device_of(stand_in), "--device", device_of(stand_in).replace("camera", "camera:23")]
+    assert main(words) == UsageError.exit_code
+    assert "two of the devices are one machine" in capsys.readouterr().err
+    assert stand_in.is_clean

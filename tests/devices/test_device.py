@@ -142,10 +142,21 @@ def test_a_second_run_waits_until_the_device_is_free(stand_in: StandIn, said: li
     assert stand_in.is_clean
 
 
+def test_one_machine_by_two_addresses_is_refused_at_once(stand_in: StandIn, said: list[str]) -> None:
+    other = parse_address(f"ssh://pi@192.168.0.7?python={sys.executable}")
+    with (
+        RemoteDevice(stand_in.address) as first,
+        pytest.raises(UsageError, match=r"one machine; got ssh://pi@camera.* and ssh://pi@192\.168\.0\.7"),
+    ):
+        RemoteDevice(other, tell=said.append, beside=[first])
+    assert said == []
+    assert stand_in.is_clean
+
+
 def test_two_hosts_that_leave_the_same_file_do_not_spoil_it(
     stand_in: StandIn, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(RemoteDevice, "_take_turn", lambda _: None)  # as if they did not wait
+    monkeypatch.setattr(RemoteDevice, "_take_turn", lambda *_: None)  # as if they did not wait
     blob = Blob.of(bytes(300_000))
     with (
         RemoteDevice(stand_in.address, stay=True) as one,
