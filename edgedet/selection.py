@@ -14,11 +14,19 @@ FLOAT = "eager"
 
 
 class Skipped(Value):
-    """A runtime and precision that was left out, and why."""
+    """A runtime and precision that was left out, and why.
+
+    Attributes:
+        runtime: Name of the runtime.
+        precision: Precision of the artifact.
+        reason: One sentence.
+        missing: Whether there is an artifact, and what would run it is missing.
+    """
 
     runtime: str
     precision: str
     reason: str
+    missing: bool = False
 
 
 def select(

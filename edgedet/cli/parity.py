@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -33,10 +33,18 @@ from edgedet.cli.output import (
 )
 from edgedet.cli.progress import Bars
 from edgedet.data import open_dataset
-from edgedet.errors import UsageError
+from edgedet.errors import DataError, MissingError, UsageError
 from edgedet.files import check_writable
-from edgedet.parity import ParityReport, ParityRow, compare_with_baseline, load_budgets, run_parity
-from edgedet.parity.regression import check_same_detector
+from edgedet.parity import (
+    Devices,
+    ParityReport,
+    ParityRow,
+    compare_with_baseline,
+    load_budgets,
+    run_parity,
+)
+from edgedet.parity.regression import check_same_detector, check_same_images
+from edgedet.parity.run import data_name
 from edgedet.recommend import RecommendationReport
 from edgedet.report import (
     Plot,
@@ -46,6 +54,7 @@ from edgedet.report import (
     sensitivity_plot,
     write_report,
 )
+from edgedet.report.template import check_renders
 from edgedet.report.wording import signed_points
 
 COLUMNS = ("runtime", "precision", "MB", "mAP", "ΔmAP", "matched %", "Δscore", "Δbox px", "SNR dB")
@@ -91,10 +100,11 @@ def run(
 
     Stage by stage, on real images. The exit code is 1 if an artifact leaves its budget, if it is worse than
     in --baseline by more than [baseline] of --budgets allows, or if images of the data set are missing or
-    cannot be read.
+    cannot be read. It is 3 if all that was compared is well, and the runtime of an artifact is not installed.
     """
     if html is not None:
         check_writable(html)
+        check_renders()
     with open_output(json, markdown) as output:
         limits, names, kinds = load_budgets(budgets), runtimes_from(runtimes), precisions_from(precisions)
         earlier = None if baseline is None else ParityReport.load(baseline)
@@ -102,37 +112,62 @@ def run(
             opened, dataset = open_bundle(bundle), open_dataset(data, split)
             if earlier is not None:
                 check_same_detector(opened.spec.name, opened.spec.labels, earlier)
+                images = min(len(dataset), len(dataset) if limit is None else limit)
+                check_same_images(data_name(dataset), images, earlier)
             plots = tuple(_plots(html, opened.spec.name, sensitivity, recommendation))
             devices = devices_from(device, bars, keep=keep_on_device)
             report = run_parity(
                 opened, dataset, names, kinds, limits, bars, limit, layers=layers, devices=devices
             )
-        if earlier is not None:
-            compared = compare_with_baseline(
-                report, earlier, names, kinds, [str(one) for one in devices.addresses]
-            )
-            report = report.model_copy(update={"baseline": compared})
+        report, incomparable = _compared(report, earlier, names, kinds, devices)
         show(report, output)
         if dataset.summary.problems:
             output.line(f"{report.data} has {dataset.summary}")
+        output.json(report.model_dump(mode="json"))
+        output.markdown(markdown_of(report))
         if html is not None:
             pictures = comparison_pictures(report, dataset)
             write_report(html, opened.spec, report, pictures=pictures, plots=plots)
             output.line(f"wrote {html}")
-        output.markdown(markdown_of(report))
-        output.json(report.model_dump(mode="json"))
+    if incomparable is not None:  # which is no reason to lose what was measured
+        raise incomparable
     _end(report, lost=lost_images(dataset))
 
 
+def _compared(
+    report: ParityReport,
+    earlier: ParityReport | None,
+    runtimes: Sequence[str] | None,
+    precisions: Sequence[str] | None,
+    devices: Devices,
+) -> tuple[ParityReport, DataError | None]:
+    """The report with what became of an earlier one, or why it could not be held against that."""
+    if earlier is None:
+        return report, None
+    try:
+        addresses = [str(one) for one in devices.addresses]
+        compared = compare_with_baseline(report, earlier, runtimes, precisions, addresses)
+    except DataError as exc:
+        return report, exc
+    return report.model_copy(update={"baseline": compared}), None
+
+
 def _end(report: ParityReport, *, lost: bool) -> None:
-    """Say on standard error what failed, and end with 1 where something did."""
+    """Say on standard error what failed or is missing, and end with 1 or 3 where something did or is."""
     worse = report.baseline is not None and not report.baseline.passed
     if not report.passed:
         notice("edgedet: a budget was exceeded; the table names the first stage that left it")
     if worse:
-        notice("edgedet: worse than in the baseline by more than may be")
+        notice("edgedet: worse than in the baseline by more than is allowed")
     if lost or worse or not report.passed:
         raise typer.Exit(1)
+    missing = [f"{one.runtime} {one.precision}" for one in report.skipped if one.missing]
+    if missing:
+        notice(
+            f"edgedet: not compared: {', '.join(dict.fromkeys(missing))}; install what they need, or name "
+            "the other runtimes with --runtimes"
+        )
+        raise typer.Exit(MissingError.exit_code)
 
 
 def _plots(

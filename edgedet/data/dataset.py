@@ -222,7 +222,7 @@ def no_such_split(root: Path, split: str, options: Sequence[str]) -> DataError:
     """
     if options:
         return DataError(
-            f"{root} has no split {split}",
+            f"{root} has no such split",
             got=split,
             expected=f"one of {', '.join(options)}",
             fix=f"choose one of those, join several with +, or use all images: {ALL_IMAGES}",

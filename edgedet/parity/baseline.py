@@ -20,7 +20,7 @@ class ClassChange(Value):
 
 
 class Regression(Value):
-    """A figure that is worse by more than may be.
+    """A figure that is worse by more than is allowed.
 
     Attributes:
         runtime: Of the artifact.
@@ -75,7 +75,7 @@ class BaselineComparison(Value):
         differences: What else differs between the runs: devices, checkpoint, budgets, machines, packages.
         rows: Artifacts that both have.
         new: Artifacts that the baseline does not have; "runtime precision", and the device but for this one.
-        regressions: What is worse by more than may be, an artifact that is gone included.
+        regressions: What is worse by more than is allowed, an artifact that is gone included.
         passed: Whether there is none.
     """
 

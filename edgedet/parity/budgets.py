@@ -51,12 +51,14 @@ class BaselineLimits(Value):
     Attributes:
         max_map_drop_points: Of mAP.
         max_class_ap_drop_points: Of the AP of one class.
+        max_class_matched_drop: Of the share of detections of one class that have a partner.
         max_matched_drop: Of the share of detections that have a partner.
         max_snr_drop_db: Of the signal to noise of the raw outputs.
     """
 
     max_map_drop_points: Amount | None = None
     max_class_ap_drop_points: Amount | None = None
+    max_class_matched_drop: Fraction | None = None
     max_matched_drop: Fraction | None = None
     max_snr_drop_db: Amount | None = None
 

@@ -24,9 +24,14 @@ def differing_images(
     if measured.failure or measured.decoded is None:
         return (), 0
     found = []
+    # Where the artifact's own preprocessing is wrong, it is so of all images.
+    wrong_input = measured.input.max_abs > budget.input_max_abs
+    wrong_input |= any(one.stage == "input tensor" for one in measured.foreign)
     seen = zip(measured.image_outputs, measured.decoded.images, measured.detections.images, strict=True)
     for outputs, boxes, detections in seen:
         stage = _first_stage(outputs, boxes, detections, measured.layers, budget)
+        if stage is not None and wrong_input:
+            stage = "input tensor"
         if stage is not None or detections.lost_ids or detections.gained_ids:
             found.append(_record(stage, outputs, detections, labels))
     found.sort(

@@ -22,10 +22,12 @@ class InputComparison:
 
     Attributes:
         max_abs: Largest difference of an element; `ERROR_LIMIT` where tensors cannot be compared.
+        unseen: Tensors that differ by an unknown amount: a device sends only the first of those that do.
     """
 
     def __init__(self) -> None:
         self.max_abs = 0.0
+        self.unseen = 0
         self._worst: tuple[Floats, Floats] | None = None
         self._unread: list[str] = []
 

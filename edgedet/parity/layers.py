@@ -18,6 +18,9 @@ from edgedet.spec import Value
 
 # OpenVINO keeps the ends of a range, in float32.
 _SCALE_TOLERANCE = 1e-5
+# A kernel that rounds as it should moves the few sums that lie next to a half step: 0.5 % was the most that
+# was measured. One that cuts off moves half.
+_MOST_MOVED = 0.05
 # Nothing is rounded behind the last layer.
 _SAME_OUTPUT_DB = 80.0
 
@@ -56,10 +59,10 @@ class LayerDifference(Value):
 
     @property
     def is_rounding(self) -> bool:
-        """Whether no value is more than one step off, or an output as good as equal."""
+        """Whether few values are one step off and none is more, or an output is as good as equal."""
         if self.max_steps is None:
             return self.local_snr_db >= _SAME_OUTPUT_DB
-        return self.max_steps <= 1
+        return self.max_steps <= 1 and (self.moved_fraction or 0.0) <= _MOST_MOVED
 
     @property
     def label(self) -> str:

@@ -118,7 +118,9 @@ def open_artifacts(
             if asked:
                 raise
             missing = missing or exc
-            skipped.append(Skipped(runtime=artifact.runtime, precision=artifact.precision, reason=str(exc)))
+            skipped.append(
+                Skipped(runtime=artifact.runtime, precision=artifact.precision, reason=str(exc), missing=True)
+            )
     if not opened and missing is not None:
         raise missing
     return opened

@@ -12,8 +12,9 @@ from collections.abc import Iterator, Sequence
 from edgedet.environment import Environment
 from edgedet.errors import DataError
 from edgedet.parity.baseline import BaselineComparison, ClassChange, Regression, RowChange
-from edgedet.parity.budgets import BaselineLimits
+from edgedet.parity.budgets import Budgets
 from edgedet.parity.compare import ClassCount
+from edgedet.parity.foreign import foreign_fields
 from edgedet.parity.report import ClassParity, ParityReport, ParityRow, Stage
 from edgedet.spec import Precision
 
@@ -54,7 +55,7 @@ def compare_with_baseline(
     for key in [key for key in ours if key in theirs]:
         change = _change(ours[key], theirs[key], _matches_alike(key[1], report, baseline))
         rows.append(change)
-        regressions += _regressions(ours[key], theirs[key], change, report.budgets.baseline)
+        regressions += _regressions(ours[key], theirs[key], change, report.budgets)
     regressions += [
         _gone(row, report)
         for key, row in theirs.items()
@@ -98,6 +99,23 @@ def check_comparable(report: ParityReport, baseline: ParityReport) -> None:
         )
 
 
+def check_same_images(data: str, images: int, baseline: ParityReport) -> None:
+    """Refuse the baseline of other images, as far as that is known before any work is done.
+
+    Args:
+        data: What the report will call the data set.
+        images: How many there are at most.
+        baseline: The earlier run.
+
+    Raises:
+        DataError: It is of another data set or split, or of more images.
+    """
+    if data != baseline.data:
+        raise _incomparable(f"a run with data {data}", f"data {baseline.data}, as in the baseline")
+    if images < baseline.images:
+        raise _incomparable(f"a run with images {images}", f"images {baseline.images}, as in the baseline")
+
+
 def check_same_detector(name: str, labels: Sequence[str], baseline: ParityReport) -> None:
     """Refuse the baseline of another detector, before any work is done.
 
@@ -112,19 +130,22 @@ def check_same_detector(name: str, labels: Sequence[str], baseline: ParityReport
     if not baseline.rows:
         raise _incomparable("a baseline without artifacts", "one with some")
     if name != baseline.detector:
-        raise _incomparable(f"a run of {name}", f"one of {baseline.detector}, as in the baseline")
+        raise _incomparable(
+            f"a run of {name}", f"one of {baseline.detector}, as in the baseline", _NEW_BASELINE
+        )
     theirs = [one.label for one in baseline.rows[0].classes]
     if list(labels) != theirs:
-        raise _incomparable(f"the classes {', '.join(labels)}", f"those of the baseline: {', '.join(theirs)}")
+        raise _incomparable(
+            f"the classes {', '.join(labels)}", f"those of the baseline: {', '.join(theirs)}", _NEW_BASELINE
+        )
 
 
-def _incomparable(got: str, expected: str) -> DataError:
-    return DataError(
-        "the run and its baseline cannot be compared",
-        got=got,
-        expected=expected,
-        fix="use the same images, --split, --limit and --device, or write a new baseline with --json",
-    )
+_NEW_BASELINE = "give a baseline of this detector, or write a new one with --json"
+_SAME_IMAGES = "use the same images, --split, --limit and --device, or write a new baseline with --json"
+
+
+def _incomparable(got: str, expected: str, fix: str = _SAME_IMAGES) -> DataError:
+    return DataError("the run and its baseline cannot be compared", got=got, expected=expected, fix=fix)
 
 
 def _by_key(rows: Sequence[ParityRow]) -> dict[_Key, ParityRow]:
@@ -190,12 +211,13 @@ def _change(row: ParityRow, old: ParityRow, alike: bool) -> RowChange:
     )
 
 
-def _regressions(
-    row: ParityRow, old: ParityRow, change: RowChange, limits: BaselineLimits
-) -> Iterator[Regression]:
-    """First stage first; a runtime that fails now has no figures that could be compared."""
-    if not row.images and old.images:
-        yield _regression(row, "runtime", "it ran in the baseline and does not run now")
+def _regressions(row: ParityRow, old: ParityRow, change: RowChange, budgets: Budgets) -> Iterator[Regression]:
+    """First stage first; figures of fewer images are not compared."""
+    limits = budgets.baseline
+    if row.images < old.images:
+        yield _regression(
+            row, "runtime", f"it ran on {row.images} images, and on {old.images} in the baseline"
+        )
         return
     if _fell(change.snr_change_db, limits.max_snr_drop_db):
         yield _regression(
@@ -211,21 +233,41 @@ def _regressions(
             "detections",
             f"{row.matched_percent:.2f} % of detections match, {old.matched_percent:.2f} % in the baseline; "
             f"the limit is a fall of {100 * (limits.max_matched_drop or 0):g} points"
-            + (f"; class {label} lost most" if label else ""),
+            + (f"; class {label} changed most" if label else ""),
             label,
         )
-    yield from _map_regressions(row, old, change, limits)
+    yield from _class_match_regressions(row, old, change, budgets)
+    yield from _map_regressions(row, old, change, budgets)
+
+
+def _class_match_regressions(
+    row: ParityRow, old: ParityRow, change: RowChange, budgets: Budgets
+) -> Iterator[Regression]:
+    limit, budget = budgets.baseline.max_class_matched_drop, budgets.of(row.precision)
+    for one, was, moved in zip(row.classes, old.classes, change.classes, strict=True):
+        enough = was.matched + was.lost >= budget.of_class(one.label).min_objects
+        if enough and _fell(moved.matched_fraction_change, limit):
+            yield _regression(
+                row,
+                "detections",
+                f"class {one.label}: {100 * _matched(one):.2f} % of detections match, "
+                f"{100 * _matched(was):.2f} % in the baseline; "
+                f"the limit is a fall of {100 * (limit or 0):g} points",
+                one.label,
+            )
 
 
 def _map_regressions(
-    row: ParityRow, old: ParityRow, change: RowChange, limits: BaselineLimits
+    row: ParityRow, old: ParityRow, change: RowChange, budgets: Budgets
 ) -> Iterator[Regression]:
+    limits, budget = budgets.baseline, budgets.of(row.precision)
     limit = limits.max_map_drop_points
     if change.map_change is not None and _fell(100 * change.map_change, limit):
         yield _regression(row, "mAP", _fall("mAP", row.map, old.map, limit))
     limit = limits.max_class_ap_drop_points
     for one, was, moved in zip(row.classes, old.classes, change.classes, strict=True):
-        if moved.ap_change is not None and _fell(100 * moved.ap_change, limit):
+        enough = was.boxes >= budget.of_class(one.label).min_objects
+        if enough and moved.ap_change is not None and _fell(100 * moved.ap_change, limit):
             yield _regression(row, "mAP", _fall(f"class {one.label}: AP", one.ap, was.ap, limit), one.label)
 
 
@@ -242,7 +284,7 @@ def _fell(change: float | None, limit: float | None) -> bool:
 
 
 def _worst_class(change: RowChange) -> str:
-    """The class of whose detections most have lost their partner; "" where none has."""
+    """The class of whose detections the largest share has no partner any more; "" where there is none."""
     moved = {one.label: one.matched_fraction_change or 0.0 for one in change.classes}
     label = min(moved, key=lambda name: moved[name], default="")
     return label if label and moved[label] < 0 else ""
@@ -272,13 +314,20 @@ def _gone(row: ParityRow, report: ParityReport) -> Regression:
 def _differences(report: ParityReport, baseline: ParityReport) -> Iterator[str]:
     """What else differs, which may be why figures do, one sentence each."""
     if report.checkpoint_sha256 != baseline.checkpoint_sha256:
-        yield "another checkpoint: what became of its training is in the figures too"
+        yield "another checkpoint: other weights or settings are in the figures too"
     elif _moved(report.reference.map, baseline.reference.map):
         yield (
             f"the same float detector reaches mAP {100 * (report.reference.map or 0):.2f} now and "
             f"{100 * (baseline.reference.map or 0):.2f} in the baseline: other images of the same name, or "
             "another PyTorch"
         )
+    if report.spec is not None and baseline.spec is not None:
+        for one in foreign_fields(report.spec, baseline.spec):
+            if one.field != "provenance":
+                yield (
+                    f"the detector has another {one.path}, which changes {one.stage} and what follows: "
+                    f"{one.own!r}, {one.expected!r} in the baseline"
+                )
     if report.score_threshold != baseline.score_threshold:
         yield (
             f"a score threshold of {report.score_threshold:g}, {baseline.score_threshold:g} in the baseline: "

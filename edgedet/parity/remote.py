@@ -13,7 +13,7 @@ from edgedet.devices import RemoteDevice
 from edgedet.devices.blob import Blob, bundle_files
 from edgedet.devices.records import Record, error_from
 from edgedet.environment import Environment
-from edgedet.errors import MissingError
+from edgedet.errors import EdgedetError, MissingError
 from edgedet.intermediate import Intermediate, Intermediates
 from edgedet.parity.foreign import foreign_fields
 from edgedet.parity.frame import Frame
@@ -74,6 +74,7 @@ class DeviceRun:
         sources: The artifacts that could be opened.
         skipped: The others.
         environment: The device's.
+        failure: Why it sees no more images; None as long as it does.
 
     Raises:
         MissingError: A runtime that was asked for is not there.
@@ -93,6 +94,7 @@ class DeviceRun:
         self.device, self._images = device, images
         self._records: queue.Queue[Record | BaseException] = queue.Queue(_READ_AHEAD)
         self._stopped = False
+        self.failure: EdgedetError | None = None
         self.current = Record({})
         files = {image.name: image.blob for image in images}
         device.send({**bundle_files(bundle, artifacts, _BUNDLE), **files}, track)
@@ -113,8 +115,12 @@ class DeviceRun:
             raise
 
     def next_image(self) -> None:
-        """Wait until the device has seen the next image."""
-        self.current = self._take()
+        """Wait until the device has seen the next image; one that has failed sees no more."""
+        if self.failure is None:
+            try:
+                self.current = self._take()
+            except EdgedetError as exc:
+                self.failure = exc
 
     def wait(self) -> None:
         """Wait until the job has ended, so that the device can be asked for something else."""
@@ -161,7 +167,9 @@ class DeviceRun:
             if asked or not isinstance(error, MissingError):
                 raise error
             self.skipped.append(
-                Skipped(runtime=artifact.runtime, precision=artifact.precision, reason=str(error))
+                Skipped(
+                    runtime=artifact.runtime, precision=artifact.precision, reason=str(error), missing=True
+                )
             )
         if not self.sources:
             raise error_from(first["opened"][0], str(self.device.address))
@@ -197,6 +205,8 @@ class RemoteArtifact:
 
     def view(self, frame: Frame) -> View:
         """What the device made of it."""
+        if self._run.failure is not None:
+            raise self._run.failure
         record = self._run.current
         if "unread" in record.header:
             self.input.add_unread(frame.image.image_id, record.header["unread"])
@@ -205,8 +215,10 @@ class RemoteArtifact:
             raise error_from(record.header["errors"][self._number], self.device)
         found = record.header.get("tensors", {}).get(self._number)
         tensor = None if found is None else record.arrays.get(f"tensor/{found}")
-        if tensor is not None:  # a device sends those of the first images only
+        if tensor is not None:
             self.input.add(frame.tensor, tensor)
+        elif found is not None:
+            self.input.unseen += 1
         return View.from_arrays(record.arrays, f"{self._number}/")
 
     def layers(self, frame: Frame) -> Layers:

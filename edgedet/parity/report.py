@@ -16,7 +16,7 @@ from edgedet.parity.distributions import Distributions
 from edgedet.parity.layers import LayersReport
 from edgedet.saved import SavedValue
 from edgedet.selection import Skipped
-from edgedet.spec import Precision, Value
+from edgedet.spec import DetectorSpec, Precision, Value
 
 Stage = Literal[
     "runtime",
@@ -143,6 +143,7 @@ class ParityRow(Value):
         model_bytes: Size of the artifact's files.
         model_sha256: Of the file that the runtime opens.
         images: Images that it ran on.
+        unseen_inputs: Images whose input tensor is another there than here, by how much was not looked at.
         map: Mean average precision 0..1; None for data without boxes.
         map50: The same at IoU 0.5.
         map_delta: mAP less that of the float detector.
@@ -179,6 +180,7 @@ class ParityRow(Value):
     model_bytes: int
     model_sha256: str
     images: int
+    unseen_inputs: int = 0
     map: float | None
     map50: float | None
     map_delta: float | None
@@ -212,9 +214,13 @@ class ParityRow(Value):
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What was found of its layers, one sentence each."""
-        found = () if self.layers is None else (self.layers.summary,)
-        return (*found, self.explanation) if self.explanation else found
+        """What was found of its input tensors and layers, one sentence each."""
+        unseen = (
+            f"the input tensors of {self.unseen_inputs} further images differ there, by how much was not "
+            "looked at: a device sends the first of those that do"
+        )
+        layers = "" if self.layers is None else self.layers.summary
+        return tuple(filter(None, (unseen if self.unseen_inputs else "", layers, self.explanation)))
 
     @property
     def matched_percent(self) -> float:
@@ -265,6 +271,7 @@ class ParityReport(SavedValue):
         boxes: Their ground-truth boxes that count.
         left_out: Those of classes that the detector does not have.
         score_threshold: Of the detections that were compared.
+        spec: The float detector's spec; None in reports of earlier versions.
         reference: The float detector.
         rows: One an artifact.
         skipped: What was not compared, and why.
@@ -287,6 +294,7 @@ class ParityReport(SavedValue):
     boxes: int
     left_out: LeftOutClasses = LeftOutClasses()
     score_threshold: float
+    spec: DetectorSpec | None = None
     reference: Reference
     rows: tuple[ParityRow, ...]
     skipped: tuple[Skipped, ...]

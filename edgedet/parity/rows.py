@@ -77,6 +77,7 @@ def _row(
         model_bytes=one.artifact.bytes,
         model_sha256=one.artifact.files[0].sha256,
         images=one.images,
+        unseen_inputs=measured.input.unseen,
         map=measured.accuracy.map,
         map50=measured.accuracy.map50,
         map_delta=_difference(measured.accuracy.map, measured.reference.map),

@@ -110,12 +110,13 @@ def run_parity(
     return ParityReport(
         detector=spec.name,
         checkpoint_sha256=spec.provenance.checkpoint_sha256,
-        data=" ".join(dict.fromkeys(filter(None, (dataset.format, dataset.root.name, dataset.split)))),
+        data=data_name(dataset),
         data_summary=dataset.summary.record(),
         images=seen,
         boxes=truth.boxes,
         left_out=truth.left_out,
         score_threshold=spec.score_threshold,
+        spec=spec,
         reference=_reference(reference.artifact, truth, found),
         rows=rows,
         skipped=tuple(skipped),
@@ -125,6 +126,11 @@ def run_parity(
         warnings=tuple(filter(None, warnings)),
         passed=all(row.passed for row in rows),
     )
+
+
+def data_name(dataset: Dataset) -> str:
+    """Format, name and split, as reports call a data set."""
+    return " ".join(dict.fromkeys(filter(None, (dataset.format, dataset.root.name, dataset.split))))
 
 
 def _images(dataset: Dataset, limit: int | None) -> Iterable[LabelledImage]:

@@ -74,7 +74,7 @@ def _baseline(report: ParityReport) -> Iterator[str]:
         rows = [(one.name, one.stage, one.label or "all", one.reason) for one in found.regressions]
         yield "Worse than in the baseline:\n\n" + _table(("artifact", "stage", "class", "reason"), rows)
     else:
-        yield "Nothing is worse than in the baseline by more than may be."
+        yield "Nothing is worse than in the baseline by more than is allowed."
     other = [*found.differences, *(f"not in the baseline: {name}" for name in found.new)]
     if other:
         yield _folded(

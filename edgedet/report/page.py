@@ -155,7 +155,7 @@ def verdict_of(parity: ParityReport) -> str:
     )
     worse = 0 if parity.baseline is None else len(parity.baseline.regressions)
     figures = (
-        f"{worse} figure{'s are' if worse > 1 else ' is'} worse than in the baseline by more than may be"
+        f"{worse} figure{'s are' if worse > 1 else ' is'} worse than in the baseline by more than is allowed"
     )
     if not failed:
         who = f"The {things} detects" if total == 1 else f"All {total} {things} detect"

@@ -3,8 +3,18 @@
 from __future__ import annotations
 
 from importlib import resources
+from typing import Any
 
 from edgedet.registry import missing_extra
+
+
+def check_renders() -> None:
+    """Refuse a page before the work that it would show.
+
+    Raises:
+        MissingExtraError: jinja2 is not installed.
+    """
+    _jinja2()
 
 
 def render(template: str, **values: object) -> str:
@@ -17,18 +27,23 @@ def render(template: str, **values: object) -> str:
     Raises:
         MissingExtraError: jinja2 is not installed.
     """
-    try:
-        from jinja2 import Environment, FunctionLoader, StrictUndefined
-    except ModuleNotFoundError as exc:
-        raise missing_extra("the HTML report", exc, "report") from exc
-    environment = Environment(
-        loader=FunctionLoader(_text),
+    jinja2 = _jinja2()
+    environment = jinja2.Environment(
+        loader=jinja2.FunctionLoader(_text),
         autoescape=True,
-        undefined=StrictUndefined,
+        undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    return environment.get_template(template).render(**values)
+    return str(environment.get_template(template).render(**values))
+
+
+def _jinja2() -> Any:
+    try:
+        import jinja2
+    except ModuleNotFoundError as exc:
+        raise missing_extra("the HTML report", exc, "report") from exc
+    return jinja2
 
 
 def _text(name: str) -> str:

@@ -163,7 +163,11 @@ def _write(interpreter: Interpreter, slot: _Slot, feed: Floats) -> None:
         return
     # Views of the interpreter's memory, which must be gone when it is invoked.
     for planes, pixels in zip(values, interpreter.tensor(slot.index)(), strict=True):
-        cv2.merge(list(planes), dst=pixels)  # several times as fast as a transposed copy of NumPy's
+        # Several times as fast as a transposed copy of NumPy's. What does not fit it puts elsewhere.
+        if not np.may_share_memory(cv2.merge(list(planes), dst=pixels), pixels):
+            raise ValueError(
+                f"{values.dtype} {list(values.shape)} does not fit {pixels.dtype} {list(pixels.shape)}"
+            )
 
 
 def _read(interpreter: Interpreter, slot: _Slot) -> Floats:

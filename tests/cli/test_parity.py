@@ -59,7 +59,7 @@ def test_a_fall_below_the_baseline_ends_with_1_and_is_in_every_output(
         "--html", page, "--markdown", summary, "--json", file,
     )  # fmt: skip
     assert result.code == 1
-    assert "edgedet: worse than in the baseline by more than may be" in result.stderr
+    assert "edgedet: worse than in the baseline by more than is allowed" in result.stderr
     reason = "150.0 in the baseline; the limit is a fall of 3 dB"
     assert f"ort fp32 at raw outputs: {ParityReport.load(file).rows[1].output_snr_db:.1f} dB" in result.stdout
     for text in (result.stdout, page.read_text("utf-8"), summary.read_text("utf-8")):
@@ -118,6 +118,38 @@ def test_a_baseline_of_another_detector_is_refused_before_any_work(
     saved.write_text("{}")
     result = edgedet("parity", bundle, "--data", "builtin", "--baseline", saved)
     check_refusal(result, 2, "what `edgedet parity --json` wrote")
+
+
+def test_a_baseline_of_other_images_is_refused_as_soon_as_that_is_known(
+    edgedet: Command, bundle: Path, saved: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    values = json.loads(saved.read_text())
+    saved.write_text(json.dumps(values | {"images": values["images"] - 1}))
+    report = tmp_path / "report.json"
+    result = edgedet("parity", bundle, "--data", "builtin", "--baseline", saved, "--json", report)
+    check_refusal(result, 2, f"got a run with images {values['images']}", "--limit")
+    assert len(ParityReport.load(report).rows) == len(values["rows"]), "what was measured is kept"
+    monkeypatch.setattr("edgedet.cli.parity.run_parity", lambda *_, **__: pytest.fail("work was done"))
+    for change in ({"images": values["images"] + 1}, {"data": "coco elsewhere"}):
+        saved.write_text(json.dumps(values | change))
+        result = edgedet("parity", bundle, "--data", "builtin", "--baseline", saved)
+        check_refusal(result, 2, "as in the baseline")
+
+
+def test_an_artifact_whose_runtime_is_missing_is_no_success(
+    edgedet: Command, bundle: Path, saved: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gaps = (
+        Skipped(runtime="tensorrt", precision="int8", reason="not built where it was exported"),
+        Skipped(runtime="openvino", precision="int8", reason="not installed", missing=True),
+    )
+    report = ParityReport.load(saved)
+    for skipped, code in ((gaps[:1], 0), (gaps, 3)):
+        found = report.model_copy(update={"skipped": skipped})
+        monkeypatch.setattr("edgedet.cli.parity.run_parity", lambda *_, found=found, **__: found)
+        result = edgedet("parity", bundle, "--data", "builtin")
+        assert result.code == code
+        assert ("edgedet: not compared: openvino int8; " in result.stderr) == bool(code)
 
 
 def test_a_budget_for_an_unknown_class_is_refused(edgedet: Command, bundle: Path, tmp_path: Path) -> None:

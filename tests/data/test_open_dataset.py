@@ -88,7 +88,7 @@ def test_images_of_a_folder_have_no_boxes_and_keep_their_paths(tmp_path: Path, p
     assert dataset.labels == ("cat",)
     assert all(item.boxes_xyxy.shape == (0, 4) for item in dataset)
     assert list(open_dataset(tmp_path, "sub folder").image_ids) == ["sub folder/a.png", "sub folder/日本.png"]
-    with pytest.raises(DataError, match="has no split other"):
+    with pytest.raises(DataError, match="has no such split; got other"):
         open_dataset(tmp_path, "other")
 
 

@@ -137,6 +137,23 @@ def test_a_device_that_computes_something_else_is_found_at_its_stage(
     assert row.first_stage_over_budget == stage
 
 
+def test_a_device_that_fails_midway_costs_no_other_row(
+    full_bundle: Bundle, stand_in: StandIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    send_other_code(
+        monkeypatch,
+        "edgedet/parity/on_device.py",
+        "        write(record)\n",
+        "        write(record)\n            import os\n            os._exit(9)\n",
+    )
+    devices = Devices([Address(LOCAL), stand_in.address])
+    here, there = parity(full_bundle, devices, ("ort",), precisions=("fp32",)).rows
+    assert (here.passed, here.images) == (True, IMAGES)
+    assert (there.passed, there.first_stage_over_budget, there.images) == (False, "runtime", 1)
+    assert "exit status 9" in there.reasons[0]
+    assert stand_in.is_clean
+
+
 def test_a_runtime_that_a_device_lacks_is_skipped_unless_it_was_asked_for(
     full_bundle: Bundle, stand_in: StandIn, monkeypatch: pytest.MonkeyPatch
 ) -> None:

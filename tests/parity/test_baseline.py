@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from edgedet.errors import DataError
+from edgedet.errors import DataError, VendorError
 from edgedet.parity import ParityReport, compare_with_baseline, load_budgets, run_parity
 from edgedet.selection import Skipped
 
@@ -35,7 +35,7 @@ def test_the_same_run_twice_is_no_worse(workbench, earlier):
         assert row.same_file
 
 
-def test_a_class_that_is_lost_since_is_named_with_stage_and_artifact(workbench, earlier):
+def test_a_class_that_is_lost_since_is_named_with_stage_and_artifact(workbench, earlier, tmp_path):
     def blind(outputs):
         logits = outputs["class_logits"].copy()
         logits[..., 3] -= 20
@@ -43,13 +43,24 @@ def test_a_class_that_is_lost_since_is_named_with_stage_and_artifact(workbench, 
 
     quantized = workbench.faults["ort", "int8"]
     workbench.faults["ort", "int8"] = lambda outputs: blind(quantized(outputs))
-    found = compare_with_baseline(run_parity(workbench.bundle, workbench.data), earlier)
+    strict = tmp_path / "budgets.toml"
+    strict.write_text('[int8.classes."*"]\nmin_objects = 1\n')
+    found = compare_with_baseline(
+        run_parity(workbench.bundle, workbench.data, budgets=load_budgets(strict)), earlier
+    )
     assert not found.passed
     assert {one.name for one in found.regressions} == {"ort int8"}
     named = [(one.stage, one.label) for one in found.regressions]
-    assert named == [("raw outputs", ""), ("detections", "cross"), ("mAP", ""), ("mAP", "cross")]
-    detections, average, cross = (one.reason for one in found.regressions[1:])
-    assert "100.00 % in the baseline; the limit is a fall of 1 points; class cross lost most" in detections
+    assert named == [
+        ("raw outputs", ""),
+        ("detections", "cross"),
+        ("detections", "cross"),
+        ("mAP", ""),
+        ("mAP", "cross"),
+    ]
+    detections, matches, average, cross = (one.reason for one in found.regressions[1:])
+    assert matches.startswith("class cross: 0.00 % of detections match, 100.00 % in the baseline")
+    assert "100.00 % in the baseline; the limit is a fall of 1 points; class cross changed most" in detections
     assert average.startswith("mAP ")
     assert cross.startswith("class cross: AP 0.00, ")
     assert cross.endswith("in the baseline; the limit is a fall of 2")
@@ -76,6 +87,49 @@ def test_each_limit_is_the_users_and_what_lies_within_it_passes(earlier, change,
         assert [one.stage for one in found.regressions] == [stage] * regressions
     better = compare_with_baseline(earlier, worse)
     assert better.passed, "getting better is no regression"
+
+
+def test_a_setting_of_the_detector_that_changed_is_said_with_its_stage(earlier):
+    spec = earlier.spec
+    assert spec is not None
+    mean = spec.input.model_copy(update={"mean": (127.5, 127.5, 127.5)})
+    before = spec.model_copy(update={"input": mean, "iou_threshold": 0.8})
+    found = compare_with_baseline(earlier, earlier.model_copy(update={"spec": before}))
+    assert [line.split(":")[0] for line in found.differences] == [
+        "the detector has another input.mean, which changes input tensor and what follows",
+        "the detector has another iou_threshold, which changes detections and what follows",
+    ]
+    assert "(127.5, 127.5, 127.5) in the baseline" in found.differences[0]
+
+
+def test_a_class_with_few_objects_is_not_judged(earlier):
+    """One object of three is most of an average precision."""
+    (row,) = [row for row in earlier.rows if (row.runtime, row.precision) == ("ort", "int8")]
+    first, *others = row.classes
+
+    def with_objects(count: int, ap: float, lost: int) -> ParityReport:
+        one = first.model_copy(update={"boxes": count, "ap": ap, "matched": count - lost, "lost": lost})
+        return changed(earlier, "ort", "int8", classes=(one, *others))
+
+    for count, stages in ((3, []), (30, ["detections", "mAP"])):
+        before, now = with_objects(count, 0.9, 0), with_objects(count, 0.6, count // 3)
+        found = compare_with_baseline(now, before).regressions
+        assert [one.stage for one in found if one.label == first.label] == stages
+
+
+def test_an_artifact_that_fails_midway_is_a_regression(workbench, earlier):
+    quantized, seen = workbench.faults["ort", "int8"], []
+
+    def failing(outputs):
+        seen.append(1)
+        if len(seen) > 3:
+            raise VendorError("it stopped", got="a", expected="b", fix="c")
+        return quantized(outputs)
+
+    workbench.faults["ort", "int8"] = failing
+    (found,) = compare_with_baseline(run_parity(workbench.bundle, workbench.data), earlier).regressions
+    assert (found.name, found.stage) == ("ort int8", "runtime")
+    assert found.reason == f"it ran on 3 images, and on {earlier.images} in the baseline"
 
 
 def test_an_artifact_that_is_gone_fails_unless_it_was_not_asked_for(workbench, earlier):
@@ -168,7 +222,10 @@ def test_another_processor_or_package_of_a_device_is_said(earlier):
 def test_an_artifact_that_does_not_run_any_more_is_named(earlier):
     found = compare_with_baseline(changed(earlier, "ort", "int8", images=0, map=None), earlier)
     (regression,) = found.regressions
-    assert (regression.stage, regression.reason) == ("runtime", "it ran in the baseline and does not run now")
+    assert (regression.stage, regression.reason) == (
+        "runtime",
+        f"it ran on 0 images, and on {earlier.images} in the baseline",
+    )
 
 
 @pytest.mark.parametrize(

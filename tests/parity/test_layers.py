@@ -99,7 +99,12 @@ def test_noise_is_explained_where_every_layer_agrees_and_all_are_known() -> None
     budget = load_budgets().int8
 
     def report(
-        max_steps: float = 1.0, *, missing: int = 0, outputs_snr_db: float = 200.0, snr_db: float = 45.0
+        max_steps: float = 1.0,
+        *,
+        moved: float = 0.01,
+        missing: int = 0,
+        outputs_snr_db: float = 200.0,
+        snr_db: float = 45.0,
     ) -> LayersReport:
         layer = LayerDifference(
             name="conv2d",
@@ -107,7 +112,7 @@ def test_noise_is_explained_where_every_layer_agrees_and_all_are_known() -> None
             local_snr_db=snr_db,
             snr_db=20,
             max_steps=max_steps,
-            moved_fraction=0.01,
+            moved_fraction=moved,
             expected_grid=(0.5, 3),
             grid=(0.5, 3),
         )
@@ -120,6 +125,9 @@ def test_noise_is_explained_where_every_layer_agrees_and_all_are_known() -> None
     assert explanation(report(missing=1), budget) == ""
     assert explanation(report(outputs_snr_db=60.0), budget) == ""
     assert explanation(None, budget) == ""
+    # A kernel that cuts off instead of rounding is one step off in half of all values.
+    assert explanation(report(moved=0.5), budget) == ""
+    assert report(moved=0.5, snr_db=25.0).first_over(40.0) is not None
     # One step in a tensor of few steps is much noise, and rounding all the same.
     assert report(snr_db=25.0).first_over(40.0) is None
     assert report(max_steps=2.0, snr_db=25.0).first_over(40.0) is not None
@@ -128,7 +136,7 @@ def test_noise_is_explained_where_every_layer_agrees_and_all_are_known() -> None
 @pytest.mark.parametrize(("snr_db", "breaches"), [(25.0, 0), (15.0, 1)])
 def test_no_explanation_excuses_outputs_that_are_mostly_noise(snr_db: float, breaches: int) -> None:
     layer = LayerDifference(
-        name="conv2d", module="", local_snr_db=45, snr_db=20, max_steps=1, moved_fraction=0.1
+        name="conv2d", module="", local_snr_db=45, snr_db=20, max_steps=1, moved_fraction=0.01
     )
     layers = LayersReport(images=1, quantized=1, missing=0, outputs_snr_db=200.0, layers=(layer,))
     output = OutputDifference(name="box_offsets", max_relative_error=0.2, snr_db=snr_db)

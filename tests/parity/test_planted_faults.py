@@ -252,6 +252,8 @@ def test_a_wrong_field_of_the_embedded_spec_is_named_at_the_stage_that_it_govern
     row = parity_of(bundle, photographs)
     assert is_named(row, fault)
     assert not before(fault.stage).intersection(row.stages_over_budget)
+    if fault.stage == "input tensor":
+        assert {image.first_stage_over_budget for image in row.differing_images} <= {fault.stage, None}
 
 
 @pytest.mark.parametrize("fault", IN_THE_CODE, ids=lambda fault: fault.name)

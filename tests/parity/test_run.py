@@ -297,6 +297,7 @@ def test_a_runtime_that_is_not_installed_is_skipped_unless_it_was_asked_for(work
         ("openvino", "int8"),
     ]
     assert "pip install" in report.skipped[0].reason
+    assert all(one.missing for one in report.skipped)
     with pytest.raises(MissingError, match="no openvino"):
         run_parity(workbench.bundle, workbench.data, runtimes=["openvino"])
 

@@ -94,7 +94,7 @@ def test_numbers_are_not_flattered(page: Reader):
 def test_every_stage_that_left_its_budget_is_marked(page: Reader):
     marked = {a.get("data-name") for tag, a in page.tags if tag == "td" and a.get("class") == "bad"}
     assert {"raw SNR", "Δ mAP"} <= marked
-    assert None in marked, "the class whose AP fell by more than may be, in the table of classes"
+    assert None in marked, "the class whose AP fell by more than is allowed, in the table of classes"
 
 
 def test_the_matrix_shows_the_fewest_threads_and_the_chart_all(page: Reader):

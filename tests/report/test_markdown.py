@@ -22,7 +22,7 @@ def test_the_verdict_comes_first_and_every_artifact_has_a_line(parity):
 
 def test_a_fall_below_the_baseline_fails_and_is_named(regressed):
     text = markdown_of(regressed)
-    assert "1 figure is worse than in the baseline by more than may be" in text.splitlines()[0]
+    assert "1 figure is worse than in the baseline by more than is allowed" in text.splitlines()[0]
     assert "| ort int8 | mAP | &lt;script&gt;" in text
     assert "- not in the baseline: ort fp16" in text
     rows = tuple(row.model_copy(update={"passed": True, "reasons": ()}) for row in regressed.rows)
