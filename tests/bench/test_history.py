@@ -68,12 +68,13 @@ def test_a_history_of_the_first_schema_is_read_and_written_on(history: Path):
     History(history).append(report())
     with sqlite3.connect(history) as connection:
         connection.execute("ALTER TABLE rows DROP COLUMN processes")
+        connection.execute("ALTER TABLE rows DROP COLUMN batch")
         connection.execute("PRAGMA user_version = 1")
-    assert [entry.processes for entry in History(history).entries()] == [None, None]
+    assert [(entry.processes, entry.batch) for entry in History(history).entries()] == [(None, 1)] * 2
     History(history).append(report())
     assert [entry.processes for entry in History(history).entries()] == [None, None, 1, 1]
     with sqlite3.connect(history) as connection:
-        assert connection.execute("PRAGMA user_version").fetchone() == (2,)
+        assert connection.execute("PRAGMA user_version").fetchone() == (3,)
 
 
 def foreign(path: Path) -> None:
@@ -88,12 +89,12 @@ def broken(path: Path) -> None:
 def later(path: Path) -> None:
     History(path)
     with sqlite3.connect(path) as connection:
-        connection.execute("PRAGMA user_version = 3")
+        connection.execute("PRAGMA user_version = 4")
 
 
 @pytest.mark.parametrize(
     ("spoil", "said"),
-    [(foreign, "another program"), (broken, "not a database"), (later, "schema version 3")],
+    [(foreign, "another program"), (broken, "not a database"), (later, "schema version 4")],
 )
 def test_a_file_that_is_no_history_is_refused_and_stays_as_it_is(tmp_path: Path, spoil, said):
     path = tmp_path / "file"
