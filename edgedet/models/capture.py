@@ -104,7 +104,9 @@ def set_batch(graph_module: GraphModule, batch: int) -> None:
         if from_images.isdisjoint(node.all_input_nodes):
             continue
         from_images.add(node)
-        if node.target in _SHAPED and node.args[1][0] == 1 and -1 not in node.args[1]:
+        if node.target not in _SHAPED or node.args[1][0] != 1:
+            continue
+        if batch > 0 or -1 not in node.args[1]:  # one size alone can be left open
             node.args = (node.args[0], [batch, *node.args[1][1:]])
     graph_module.recompile()
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -56,7 +56,7 @@ class Verified:
 
 
 def verification_tensors(dataset: Dataset, spec: InputSpec, batch: int = 1) -> list[Floats]:
-    """Input tensors of the first readable images, each of one image.
+    """Input tensors of the first readable images, each of one image and no two of them alike.
 
     Args:
         dataset: Where images are; where they are fewer than a batch has, built-in ones go on.
@@ -66,7 +66,8 @@ def verification_tensors(dataset: Dataset, spec: InputSpec, batch: int = 1) -> l
     Raises:
         DataError: None can be read.
     """
-    tensors = _first(dataset, spec, max(_IMAGES, batch))
+    tensors: dict[bytes, Floats] = {}
+    _add_different(tensors, dataset, spec, max(_IMAGES, batch))
     if not tensors:
         raise DataError(
             "cannot verify what was exported",
@@ -74,13 +75,18 @@ def verification_tensors(dataset: Dataset, spec: InputSpec, batch: int = 1) -> l
             expected="at least one",
             fix="point --calibration at a folder of images",
         )
-    return [*tensors, *_first(open_dataset("builtin"), spec, batch - len(tensors))]
+    if len(tensors) < batch:
+        _add_different(tensors, open_dataset("builtin"), spec, batch)
+    return list(tensors.values())
 
 
-def _first(dataset: Dataset, spec: InputSpec, count: int) -> list[Floats]:
-    if count <= 0:
-        return []
-    return [preprocess(image.image_bgr, spec)[0] for image in islice(dataset, count)]
+def _add_different(tensors: dict[bytes, Floats], dataset: Dataset, spec: InputSpec, count: int) -> None:
+    """Add tensors, by their hash, until there are so many or no image is left."""
+    for image in dataset:
+        tensor = preprocess(image.image_bgr, spec)[0]
+        tensors.setdefault(hashlib.sha256(tensor.data).digest(), tensor)
+        if len(tensors) >= count:
+            return
 
 
 def verify(
