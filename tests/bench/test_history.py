@@ -53,6 +53,16 @@ def test_what_was_kept_comes_back_oldest_first(history: Path):
     assert (last.ratio, last.low, last.high) == (1, 1, 1)
 
 
+def test_the_batch_of_a_row_is_kept_and_rows_of_the_second_schema_are_of_one_image(history: Path):
+    History(history).append(report())
+    with sqlite3.connect(history) as connection:
+        connection.execute("ALTER TABLE rows DROP COLUMN batch")
+        connection.execute("PRAGMA user_version = 2")
+    rows = [row.model_copy(update={"batch": 4}) for row in report().rows]
+    History(history).append(report().model_copy(update={"rows": tuple(rows)}))
+    assert [entry.batch for entry in History(history).entries()] == [1, 1, 4, 4]
+
+
 def test_the_user_s_history_is_where_their_data_lies_unless_another_is_named(monkeypatch, tmp_path: Path):
     monkeypatch.setenv("EDGEDET_HISTORY", str(tmp_path / "named.sqlite"))
     assert default_path() == tmp_path / "named.sqlite"
