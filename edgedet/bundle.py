@@ -3,7 +3,8 @@
 ::
 
     NAME/bundle.json                      the manifest: spec, artifacts with sha256, tools, provenance
-    NAME/fp32/model.onnx, model.xml, ...  artifacts by precision
+    NAME/fp32/model.onnx, model.xml, ...  artifacts by precision, of one image at a time
+    NAME/fp32/batch4/model.onnx, ...      the same for four images at once
     NAME/calibration.json, recipe.toml    what the INT8 ones were made with
 """
 
@@ -19,7 +20,15 @@ from edgedet.embedded import plan_sidecar
 from edgedet.errors import BundleError, MissingError, UsageError
 from edgedet.files import inside, sha256_of
 from edgedet.registry import install_command
-from edgedet.spec import SCHEMA_VERSION, DetectorSpec, Precision, QuantizationSpec, Value, first_problem
+from edgedet.spec import (
+    SCHEMA_VERSION,
+    Batch,
+    DetectorSpec,
+    Precision,
+    QuantizationSpec,
+    Value,
+    first_problem,
+)
 
 MANIFEST = "bundle.json"
 
@@ -77,11 +86,12 @@ class Artifact(Value):
     """One exported model: `files[0]` is what its runtime opens, the others belong to it.
 
     `runtime` is empty where no runtime of this project opens the file as it is: the ONNX that TensorRT builds
-    an engine from on the device.
+    an engine from on the device. `batch` is how many images one inference takes.
     """
 
     target: str
     precision: Precision
+    batch: Batch = 1
     runtime: str
     files: tuple[FileEntry, ...] = Field(min_length=1)
     quantization: QuantizationSpec | None = None
@@ -116,29 +126,35 @@ class Bundle:
         """The float detector's spec."""
         return self.manifest.spec
 
-    def artifact(self, runtime: str, precision: str) -> Artifact:
-        """The artifact that a runtime opens in a precision.
+    def artifact(self, runtime: str, precision: str, batch: int = 1) -> Artifact:
+        """The artifact that a runtime opens in a precision, for so many images at once.
 
         Raises:
             UsageError: There is none; the message lists what there is.
             MissingError: It could not be built where the bundle was exported.
         """
         for artifact in self.manifest.artifacts:
-            if (artifact.runtime, artifact.precision) == (runtime, precision):
+            if (artifact.runtime, artifact.precision, artifact.batch) == (runtime, precision, batch):
                 return artifact
-        raise self.no_artifact(runtime, precision)
+        raise self.no_artifact(runtime, precision, batch)
 
-    def not_built(self, runtime: str, precision: str | None = None) -> Artifact | None:
+    def of_batch(self, batch: int) -> tuple[Artifact, ...]:
+        """All artifacts that take so many images at once."""
+        return tuple(artifact for artifact in self.manifest.artifacts if artifact.batch == batch)
+
+    def not_built(self, runtime: str, precision: str | None = None, batch: int = 1) -> Artifact | None:
         """What the bundle has instead of an artifact that only the device of its runtime could build."""
-        for artifact in self.manifest.artifacts:
+        for artifact in self.of_batch(batch):
             is_this = artifact.target == runtime and precision in (None, artifact.precision)
             if is_this and not artifact.runtime:
                 return artifact
         return None
 
-    def no_artifact(self, runtime: str | None, precision: str | None) -> UsageError | MissingError:
+    def no_artifact(
+        self, runtime: str | None, precision: str | None, batch: int = 1
+    ) -> UsageError | MissingError:
         """The error that lists what the bundle has, or says why it lacks what was asked for; None is any."""
-        unbuilt = self.not_built(runtime, precision) if runtime else None
+        unbuilt = self.not_built(runtime, precision, batch) if runtime else None
         if unbuilt is not None:
             return MissingError(
                 f"{self.root} has no {unbuilt.precision} engine for {runtime}",
@@ -147,8 +163,10 @@ class Bundle:
                 expected="an engine, which only the device that runs it can build",
                 fix=f"on that device: {install_command('tensorrt')}, then export again with --to tensorrt",
             )
-        have = ", ".join(f"{a.runtime} {a.precision}" for a in self.manifest.artifacts if a.runtime)
-        asked = " ".join(filter(None, (runtime, precision)))
+        have = ", ".join(
+            artifact_name(a.runtime, a.precision, a.batch) for a in self.manifest.artifacts if a.runtime
+        )
+        asked = artifact_name(runtime, precision, batch)
         return UsageError(
             f"{self.root} has no artifact {f'for {asked}' if asked else 'that can be run'}",
             got=asked or "files that no runtime opens as they are",
@@ -204,9 +222,14 @@ class Bundle:
 
     def spec_of(self, artifact: Artifact) -> DetectorSpec:
         """The spec as it is embedded in the artifact."""
-        return self.spec.model_copy(
+        return self.spec.with_batch(artifact.batch).model_copy(
             update={"precision": artifact.precision, "quantization": artifact.quantization}
         )
+
+
+def artifact_name(runtime: str | None, precision: str | None, batch: int = 1) -> str:
+    """What sentences call an artifact: "ort int8", "ort int8 batch 4"; None is any and is left out."""
+    return " ".join(filter(None, (runtime, precision, f"batch {batch}" if batch > 1 else "")))
 
 
 def open_bundle(path: Path | str) -> Bundle:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -11,10 +11,10 @@ import numpy as np
 from edgedet import registry
 from edgedet.boxes import Floats
 from edgedet.bundle import MANIFEST, Artifact, open_bundle, runtime_of
-from edgedet.decode import decode
+from edgedet.decode import decode, decode_batch
 from edgedet.detections import Detections
 from edgedet.errors import MissingError, UsageError
-from edgedet.preprocess import Image, preprocess
+from edgedet.preprocess import Image, preprocess, preprocess_batch
 from edgedet.selection import FLOAT, check_precision
 from edgedet.spec import PRECISIONS, DetectorSpec, Precision, TensorSpec
 
@@ -39,7 +39,7 @@ class RuntimeLike(Protocol):
 
 
 class Pipeline:
-    """A detector that is ready to run: call it with an image.
+    """A detector that is ready to run: call it with an image, or `detect_batch` where it takes several.
 
     Example:
         >>> import edgedet, cv2
@@ -60,11 +60,42 @@ class Pipeline:
     def __call__(
         self, image_bgr: Image, *, score_threshold: float | None = None, iou_threshold: float | None = None
     ) -> Detections:
-        """Detect in one image, uint8 `[h, w, 3]` blue, green, red; thresholds default to the spec's."""
+        """Detect in one image, uint8 `[h, w, 3]` blue, green, red; thresholds default to the spec's.
+
+        Raises:
+            DataError: The image is none.
+            UsageError: The artifact takes several images at once.
+        """
+        if self.spec.input.batch != 1:
+            raise UsageError(
+                "this detector takes several images at once",
+                got="one image",
+                expected=f"{self.spec.input.batch} in each inference",
+                fix="call detect_batch with a list of as many, or open the artifact of one image",
+            )
         tensor, geometry = preprocess(image_bgr, self.spec.input, self._tensor)
         outputs = self.runtime.run({self.spec.input.name: tensor})
         return decode(
             outputs, self.spec, geometry, score_threshold=score_threshold, iou_threshold=iou_threshold
+        )
+
+    def detect_batch(
+        self,
+        images_bgr: Sequence[Image],
+        *,
+        score_threshold: float | None = None,
+        iou_threshold: float | None = None,
+    ) -> list[Detections]:
+        """Detect in `spec.input.batch` images with one inference; the detections of each, in their order.
+
+        Raises:
+            DataError: One of them is no image.
+            UsageError: These are more or fewer images.
+        """
+        tensor, geometries = preprocess_batch(images_bgr, self.spec.input, self._tensor)
+        outputs = self.runtime.run({self.spec.input.name: tensor})
+        return decode_batch(
+            outputs, self.spec, geometries, score_threshold=score_threshold, iou_threshold=iou_threshold
         )
 
     def close(self) -> None:
@@ -79,7 +110,12 @@ class Pipeline:
 
 
 def load(
-    path: Path | str, runtime: str | None = None, precision: str | None = None, threads: int | None = None
+    path: Path | str,
+    runtime: str | None = None,
+    precision: str | None = None,
+    threads: int | None = None,
+    *,
+    batch: int | None = 1,
 ) -> Pipeline:
     """Open a bundle or a lone artifact.
 
@@ -88,10 +124,11 @@ def load(
         runtime: One of the names in `edgedet.registry.RUNTIMES`; by default the first one installed.
         precision: One of `edgedet.spec.PRECISIONS`; by default the first that the runtime has, in that order.
         threads: CPU threads of the runtime; by default the vendor's choice.
+        batch: Images of one inference; None for as many as a lone artifact takes, and one of a bundle.
 
     Raises:
         BundleError: The path is neither, or its contents cannot be trusted.
-        UsageError: The bundle has no such artifact.
+        UsageError: The bundle has no such artifact, or the lone one is another.
         MissingError: The runtime is not installed, or its engine was not built at the export.
     """
     source = Path(path)
@@ -99,7 +136,8 @@ def load(
         registry.RUNTIMES.entry(runtime)
     wanted = None if precision is None else check_precision(precision)
     if source.is_dir() or source.name == MANIFEST:
-        return _load_bundle(source.parent if source.name == MANIFEST else source, runtime, wanted, threads)
+        root = source.parent if source.name == MANIFEST else source
+        return _load_bundle(root, runtime, wanted, threads, batch or 1)
     name = runtime if runtime and source.is_file() else runtime_of(source)
     pipeline = Pipeline(registry.RUNTIMES.load(name)(source, threads=threads))
     if wanted is not None and pipeline.spec.precision != wanted:
@@ -110,16 +148,23 @@ def load(
             expected=wanted,
             fix=f"leave --precision out, or name the {wanted} file",
         )
+    own = pipeline.spec.input.batch
+    if batch not in (None, own):
+        pipeline.close()
+        raise UsageError(
+            f"{source} takes another number of images at once",
+            got=f"an artifact for a batch of {own}",
+            expected=f"one for a batch of {batch}",
+            fix=f"name the file of that batch, or open it as it is: edgedet.load(FILE, batch={own})",
+        )
     return pipeline
 
 
 def _load_bundle(
-    root: Path, runtime: str | None, precision: Precision | None, threads: int | None
+    root: Path, runtime: str | None, precision: Precision | None, threads: int | None, batch: int
 ) -> Pipeline:
     bundle = open_bundle(root)
-    artifacts: dict[tuple[str, str], Artifact] = {
-        (a.runtime, a.precision): a for a in bundle.manifest.artifacts
-    }
+    artifacts: dict[tuple[str, str], Artifact] = {(a.runtime, a.precision): a for a in bundle.of_batch(batch)}
     runtimes = (runtime,) if runtime else _by_preference()
     precisions = (precision,) if precision else PRECISIONS
     missing: MissingError | None = None
@@ -136,7 +181,7 @@ def _load_bundle(
                 missing = missing or exc
     if missing is not None:
         raise missing
-    raise bundle.no_artifact(runtime, precision)
+    raise bundle.no_artifact(runtime, precision, batch)
 
 
 def _by_preference() -> tuple[str, ...]:

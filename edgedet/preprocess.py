@@ -7,6 +7,7 @@ the latter alone.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -14,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgedet.boxes import Floats
-from edgedet.errors import DataError, TensorError
+from edgedet.errors import DataError, TensorError, UsageError
 from edgedet.spec import InputSpec
 
 Image = NDArray[np.uint8]
@@ -117,6 +118,39 @@ def preprocess(image_bgr: Image, spec: InputSpec, out: Floats | None = None) -> 
         np.subtract(plane, np.float32(spec.mean[channel]), out=tensor[0, channel])
         tensor[0, channel] *= np.float32(1 / spec.std[channel])
     return tensor, geometry
+
+
+def preprocess_batch(
+    images_bgr: Sequence[Image], spec: InputSpec, out: Floats | None = None
+) -> tuple[Floats, list[Geometry]]:
+    """Turn as many images as the spec's batch has into its input tensor, each written into its place.
+
+    Args:
+        images_bgr: uint8 `[h, w, 3]` each, of any sizes.
+        spec: The input to make.
+        out: A float32 array of `spec.tensor.shape` to write into, for callers that run in a loop.
+
+    Returns:
+        The tensor, float32 `[batch, 3, H, W]`, and the geometry of each image.
+
+    Raises:
+        UsageError: These are more or fewer images.
+        DataError: As `preprocess`.
+        TensorError: As `preprocess`.
+    """
+    if len(images_bgr) != spec.batch:
+        raise UsageError(
+            "this detector takes another number of images at once",
+            got=str(len(images_bgr)),
+            expected=f"{spec.batch} in each inference",
+            fix="give as many, or open the artifact of that batch: edgedet.load(BUNDLE, batch=N)",
+        )
+    shape = spec.tensor.shape
+    tensor = np.empty(shape, np.float32) if out is None else _checked(out, shape)
+    geometries = [
+        preprocess(image, spec, tensor[number : number + 1])[1] for number, image in enumerate(images_bgr)
+    ]
+    return tensor, geometries
 
 
 def _checked(out: Floats, shape: tuple[int, ...]) -> Floats:

@@ -24,7 +24,10 @@ PRECISIONS: tuple[Precision, ...] = ("fp32", "fp16", "int8", "int8-a16", "int8-d
 CALIBRATED: frozenset[Precision] = frozenset({"int8", "int8-a16"})
 
 
-# A spec comes from files of others; these bounds keep its priors under 100 MB.
+# A spec comes from files of others; these bounds keep its priors under 100 MB, and its input small enough to
+# be allocated.
+MOST_IMAGES: Final = 256
+Batch = Annotated[int, Field(ge=1, le=MOST_IMAGES)]
 MapSide = Annotated[int, Field(gt=0, le=1024)]
 _MOST_PRIORS = 4_000_000
 
@@ -79,10 +82,11 @@ class InputSpec(Value):
     `[1, h, w, 3]`.
 
     OpenCV computes "linear" with other instructions on other processors, and rounds differently there;
-    "linear_exact" gives the same pixels everywhere.
+    "linear_exact" gives the same pixels everywhere. `batch` is how many images one inference takes.
     """
 
     name: str = "images"
+    batch: Batch = 1
     size_hw: tuple[Annotated[int, Field(gt=0, le=8192)], Annotated[int, Field(gt=0, le=8192)]]
     colour: Literal["rgb", "bgr"] = "rgb"
     layout: Literal["nchw"] = "nchw"
@@ -97,8 +101,8 @@ class InputSpec(Value):
 
     @property
     def tensor(self) -> TensorSpec:
-        """The tensor as a runtime sees it, one image."""
-        return TensorSpec(name=self.name, shape=(1, 3, *self.size_hw), dtype=self.dtype)
+        """The tensor as a runtime sees it, `[batch, 3, height, width]`."""
+        return TensorSpec(name=self.name, shape=(self.batch, 3, *self.size_hw), dtype=self.dtype)
 
 
 class OutputSpec(TensorSpec):
@@ -191,7 +195,8 @@ class DetectorSpec(Value):
     @model_validator(mode="after")
     def _outputs_fit_the_decoder(self) -> DetectorSpec:
         priors = self.decoder.priors.count
-        expected = {"box_offsets": (1, priors, 4), "class_logits": (1, priors, len(self.labels) + 1)}
+        batch, logits = self.input.batch, len(self.labels) + 1
+        expected = {"box_offsets": (batch, priors, 4), "class_logits": (batch, priors, logits)}
         found = {output.role: output.shape for output in self.outputs}
         if found != expected or len(self.outputs) != len(expected):
             raise ValueError(
@@ -205,6 +210,12 @@ class DetectorSpec(Value):
             if spec.role == role:
                 return spec
         raise KeyError(role)
+
+    def with_batch(self, batch: int) -> DetectorSpec:
+        """The same detector for so many images at once, 1 to `MOST_IMAGES`."""
+        outputs = tuple(o.model_copy(update={"shape": (batch, *o.shape[1:])}) for o in self.outputs)
+        images = self.input.model_copy(update={"batch": batch})
+        return self.model_copy(update={"input": images, "outputs": outputs})
 
     def to_json(self) -> str:
         """One line of JSON, as it is embedded in artifacts."""

@@ -80,6 +80,7 @@ def _made_once(
     precisions: str,
     images: Dataset | None = None,
     count: int = 6,
+    batches: tuple[int, ...] = (1,),
 ) -> Path:
     """A bundle that the first process to come here exports, calibrated on so many images."""
     from edgedet_calibration.recipe import Recipe
@@ -95,6 +96,7 @@ def _made_once(
                     tuple(precisions.split()),
                     calibration=images,
                     recipe=Recipe(images=count),
+                    batches=batches,
                 )
             )
     return path
@@ -124,6 +126,16 @@ def tflite_bundle(shared_folder: Path, trained: Path) -> Bundle:
     return open_bundle(
         _made_once(shared_folder / "tflite", trained, "tflite", "int8-a16 int8-dynamic", images)
     )
+
+
+@pytest.fixture(scope="session")
+def batched_bundle(shared_folder: Path, trained: Path) -> Bundle:
+    """The CPU targets in fp32 and int8 for one and for two images at once, of the same detector, to be read
+    and never written."""
+    pytest.importorskip("litert_torch", reason="the export extra is not installed")
+    images = open_dataset("builtin", split="val")
+    path = shared_folder / "batched"
+    return open_bundle(_made_once(path, trained, "onnx openvino tflite", "fp32 int8", images, batches=(1, 2)))
 
 
 @pytest.fixture(scope="session")

@@ -19,7 +19,7 @@ from torch.fx import GraphModule, Node
 
 from edgedet import registry
 from edgedet.data import Dataset
-from edgedet.models.capture import Origin, capture
+from edgedet.models.capture import Origin, capture, set_batch
 from edgedet.models.detector import Detector
 from edgedet.progress import Track, silent
 from edgedet_calibration.collect import collect
@@ -30,8 +30,6 @@ from edgedet_calibration.placement import WEIGHTED, Groups, Placement, place
 from edgedet_calibration.quantize import SMALLEST_WEIGHT_SCALE, WEIGHT_LIMIT, smallest_weight_scale
 from edgedet_calibration.recipe import Recipe
 
-_aten = torch.ops.aten
-_RESHAPES = (_aten.reshape.default, _aten.view.default)
 _ENCODING = ONNX_RUNTIME
 _STEPS = _ENCODING.quant_max - _ENCODING.quant_min
 
@@ -95,7 +93,7 @@ class QuantizedDetector(Detector):
         }
         _round_activations(graph_module, placement, lowered, fixed, shared)
         _round_weights(graph_module, captured.origins, lowered, detector)
-        _free_batch_size(graph_module)
+        set_batch(graph_module, -1)
         graph_module.graph.eliminate_dead_code()
         # A new module takes over only what the graph reads: the captured weights stay behind.
         self.graph_module = GraphModule(graph_module, graph_module.graph)
@@ -324,10 +322,3 @@ def _rounding_of(graph_module: GraphModule, node: object) -> _Round | _RoundFixe
     module = graph_module.get_submodule(str(node.target))
     assert isinstance(module, _Round | _RoundFixed)
     return module
-
-
-def _free_batch_size(graph_module: GraphModule) -> None:
-    """The graph was captured for one image; what it reshapes to does not say how many there are."""
-    for node in graph_module.graph.nodes:
-        if node.target in _RESHAPES and node.args[1][0] == 1 and -1 not in node.args[1]:
-            node.args = (node.args[0], [-1, *node.args[1][1:]])

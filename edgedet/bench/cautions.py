@@ -8,11 +8,12 @@ from collections.abc import Iterable, Sequence
 from edgedet.bench.coverage import Verdict
 from edgedet.bench.report import SINGLE_STREAM_S, BenchmarkRow, Noise
 from edgedet.bench.rows import Measured
+from edgedet.bundle import artifact_name
 from edgedet.environment import Environment
 from edgedet.executed import fallback_warning
 
-# With fewer frames the 99th percentile is the slowest one.
-_FRAMES_FOR_P99 = 100
+# With fewer inferences the 99th percentile is the slowest one.
+_INFERENCES_FOR_P99 = 100
 
 # A clock that fell by more than this between the first and the last tenth of a measurement.
 _CLOCK_FELL = 0.10
@@ -42,7 +43,7 @@ def warnings_of(
 def fallback_warnings(measured: Sequence[Measured]) -> tuple[str, ...]:
     """One sentence for each artifact that is meant to run on integers and does not throughout."""
     found = {
-        f"{one.runtime} {one.precision}": warning
+        artifact_name(one.runtime, one.precision, one.batch): warning
         for one in measured
         if one.executed is not None and (warning := fallback_warning(one.executed))
     }
@@ -64,13 +65,14 @@ def unknown_coverage(rows: Sequence[BenchmarkRow]) -> tuple[str, ...]:
 
 def name_of(row: BenchmarkRow) -> str:
     """As sentences call a row."""
-    return f"{row.runtime} {row.precision} with {row.threads} thread{'s' * (row.threads > 1)}"
+    name = artifact_name(row.runtime, row.precision, row.batch)
+    return f"{name} with {row.threads} thread{'s' * (row.threads > 1)}"
 
 
 def _reasons(rows: Sequence[BenchmarkRow], verdict: Verdict) -> Iterable[tuple[str, str]]:
     """Artifacts with that verdict, however many threads they had, and why they have it."""
     return {
-        f"{row.runtime} {row.precision}": row.coverage.reason
+        artifact_name(row.runtime, row.precision, row.batch): row.coverage.reason
         for row in rows
         if row.coverage is not None and row.coverage.verdict == verdict
     }.items()
@@ -89,8 +91,8 @@ def _doubtful_rows(rows: Sequence[BenchmarkRow], environment: Environment) -> li
     kinds = (
         ([row for row in rows if not row.stable], "the time of a frame was not steady before measuring"),
         (
-            [row for row in rows if row.frames < _FRAMES_FOR_P99],
-            "so few frames that p99 is about the slowest",
+            [row for row in rows if row.frames < _INFERENCES_FOR_P99 * row.batch],
+            "so few inferences that p99 is about the slowest",
         ),
         (
             [row for row in rows if row.detections_per_frame == 0],
@@ -157,10 +159,10 @@ def _short(rows: Sequence[BenchmarkRow]) -> list[str]:
 def _noise(rows: Sequence[BenchmarkRow], noise: Noise | None) -> list[str]:
     if noise is None:
         return []
-    warnings = []
+    warnings, name = [], artifact_name(noise.runtime, noise.precision, noise.batch)
     if not noise.ratio.holds_one:
         warnings.append(
-            f"the same {noise.runtime} {noise.precision} twice is not equally fast in this run "
+            f"the same {name} twice is not equally fast in this run "
             f"(95 % interval {noise.ratio.low:.4f} to {noise.ratio.high:.4f}): "
             "intervals of speed-ups are too narrow by as much"
         )

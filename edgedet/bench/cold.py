@@ -10,6 +10,7 @@ import json
 import os
 import sys
 import time
+from itertools import cycle, islice
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +18,13 @@ import cv2
 import numpy as np
 
 from edgedet import registry
-from edgedet.decode import decode
+from edgedet.decode import decode_batch
 from edgedet.pipeline import load
-from edgedet.preprocess import preprocess
+from edgedet.preprocess import preprocess_batch
 
 
 def main(arguments: list[str]) -> None:
-    """Detect in one image and print what each step took, in milliseconds.
+    """Detect in one image, or in one batch of them, and print what each step took, in milliseconds.
 
     Args:
         arguments: `edgedet.bench.workers.Order` as JSON, and the time of day when the process was started.
@@ -41,18 +42,19 @@ def _marks(order: dict[str, Any], started: float) -> dict[str, float]:
     clock = time.perf_counter
     cv2.setNumThreads(order["threads"])
     with np.load(order["images"]) as file:
-        image = file[file.files[0]]
+        images = [file[name] for name in islice(cycle(file.files), order["batch"])]
     interpreter_ms, begun = 1e3 * (time.time() - started), clock()
     registry.RUNTIMES.load(order["runtime"])
     imported = clock()
-    pipeline = load(Path(order["path"]), order["runtime"], order["precision"], order["threads"])
+    what = (Path(order["path"]), order["runtime"], order["precision"], order["threads"])
+    pipeline = load(*what, batch=order["batch"])
     opened = clock()
     spec = pipeline.spec
-    tensor, geometry = preprocess(image, spec.input)
+    tensor, geometries = preprocess_batch(images, spec.input)
     fed = clock()
     outputs = pipeline.runtime.run({spec.input.name: tensor})
     ran = clock()
-    decode(outputs, spec, geometry)
+    decode_batch(outputs, spec, geometries)
     done = clock()
     return {
         "interpreter_ms": interpreter_ms,

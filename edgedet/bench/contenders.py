@@ -31,6 +31,7 @@ class Contender:
         model_bytes: Size of its files.
         model_sha256: Of the file that the runtime opens.
         float_layers: What its recipe keeps float.
+        batch: Images of one inference.
     """
 
     path: Path
@@ -39,6 +40,7 @@ class Contender:
     model_bytes: int
     model_sha256: str = ""
     float_layers: tuple[str, ...] = ()
+    batch: int = 1
 
 
 def find_contenders(
@@ -46,18 +48,21 @@ def find_contenders(
     runtimes: Sequence[str] | None,
     precisions: Sequence[str] | None,
     leave_out: Sequence[str],
+    batches: Sequence[int] | None = None,
 ) -> tuple[DetectorSpec, list[Contender], list[Skipped]]:
     """The detector's spec, what is measured of it, and what is not.
+
+    Without `batches`, artifacts of one image are, and a lone one in the batch that it has.
 
     Raises:
         UsageError: The source lacks what was asked for.
         BundleError: It cannot be read.
     """
     if source.is_file() and source.name != MANIFEST:
-        spec, contender = _lone(source, runtimes, precisions)
+        spec, contender = _lone(source, runtimes, precisions, batches)
         return spec, [contender], []
     bundle = open_bundle(source.parent if source.name == MANIFEST else source)
-    artifacts, skipped = select(bundle, runtimes, precisions, leave_out)
+    artifacts, skipped = select(bundle, runtimes, precisions, leave_out, batches or (1,))
     contenders = [
         Contender(
             bundle.root,
@@ -66,6 +71,7 @@ def find_contenders(
             artifact.bytes,
             artifact.files[0].sha256,
             artifact.quantization.float_layers if artifact.quantization else (),
+            artifact.batch,
         )
         for artifact in artifacts
     ]
@@ -73,20 +79,29 @@ def find_contenders(
 
 
 def _lone(
-    path: Path, runtimes: Sequence[str] | None, precisions: Sequence[str] | None
+    path: Path,
+    runtimes: Sequence[str] | None,
+    precisions: Sequence[str] | None,
+    batches: Sequence[int] | None,
 ) -> tuple[DetectorSpec, Contender]:
     name = runtime_of(path)
     spec: DetectorSpec = registry.RUNTIMES.load(name).read_spec(path)
-    if (runtimes and list(runtimes) != [name]) or (precisions and list(precisions) != [spec.precision]):
+    batch = spec.input.batch
+    own = (name, spec.precision, batch)
+    if any(
+        asked and list(asked) != [one]
+        for asked, one in zip((runtimes, precisions, batches), own, strict=True)
+    ):
+        asked = [*(runtimes or ()), *(precisions or ()), *(f"batch {n}" for n in batches or ())]
         raise UsageError(
             f"{path} is one artifact",
-            got=" ".join([*(runtimes or ()), *(precisions or ())]),
-            expected=f"{name} {spec.precision}",
+            got=" ".join(asked),
+            expected=f"{name} {spec.precision}" + (f" batch {batch}" if batches or batch > 1 else ""),
             fix="leave those options out, or give the bundle that has what they name",
         )
     size = sum(file.stat().st_size for file in (path, *companions(path)) if file.is_file())
     float_layers = spec.quantization.float_layers if spec.quantization else ()
-    return spec, Contender(path, name, spec.precision, size, sha256_of(path), float_layers)
+    return spec, Contender(path, name, spec.precision, size, sha256_of(path), float_layers, batch)
 
 
 def first_frames(dataset: Dataset) -> tuple[list[Image], str]:

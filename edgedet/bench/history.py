@@ -19,7 +19,7 @@ from edgedet.spec import Value
 
 VARIABLE = "EDGEDET_HISTORY"
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 # Bytes 68 to 71 of the file: "edge", so that it is told from other databases.
 _APPLICATION_ID = 0x65646765
@@ -60,20 +60,24 @@ CREATE TABLE rows (
   low REAL,
   high REAL,
   verdict TEXT NOT NULL,
-  processes INTEGER
+  processes INTEGER,
+  batch INTEGER NOT NULL DEFAULT 1
 );
 CREATE INDEX rows_of_run ON rows (run);
 """
 
 # From each earlier version to the next.
-_STEPS = {1: "ALTER TABLE rows ADD COLUMN processes INTEGER"}
+_STEPS = {
+    1: "ALTER TABLE rows ADD COLUMN processes INTEGER",
+    2: "ALTER TABLE rows ADD COLUMN batch INTEGER NOT NULL DEFAULT 1",
+}
 
 _OF_RUN = (
     "started, device, cpu, cores, os, detector, checkpoint_sha256, images, scenario, noise_floor, packages"
 )
 _OF_ROW = (
     "runtime, precision, threads, model_sha256, frames, measured_s, p50_ms, p90_ms, p99_ms, "
-    "p50_low_ms, p50_high_ms, fps, ratio, low, high, verdict, processes"
+    "p50_low_ms, p50_high_ms, fps, ratio, low, high, verdict, processes, batch"
 )
 
 
@@ -93,6 +97,7 @@ class Entry(Value):
         ratio: Time of fp32 over this one's, between `low` and `high`; None without one.
         verdict: Of its coverage, "" where there is none.
         processes: That took its turns one after another; None in runs of versions that did not keep it.
+        batch: Images of one inference.
     """
 
     started: str
@@ -123,6 +128,7 @@ class Entry(Value):
     high: float | None
     verdict: str
     processes: int | None
+    batch: int = 1
 
 
 def default_path() -> Path:
@@ -261,4 +267,5 @@ def _cells(row: BenchmarkRow) -> tuple[object, ...]:
         *(interval or (None, None)),
         row.coverage.verdict if row.coverage else "",
         row.processes,
+        row.batch,
     )

@@ -26,6 +26,8 @@ def run_benchmark_on(
     dataset: Dataset | None = None,
     track: Track = silent,
     announce: Callable[[str], None] | None = None,
+    *,
+    batches: Sequence[int] | None = None,
     **options: object,
 ) -> BenchmarkReport:
     """Measure artifacts on a device; a connection that is lost does not disturb what is measured.
@@ -38,13 +40,14 @@ def run_benchmark_on(
         dataset: As `run_benchmark`; its first images are sent.
         track: Shows how far the device is.
         announce: As `run_benchmark`.
+        batches: As `run_benchmark`.
         options: Others of `run_benchmark`.
 
     Raises:
         EdgedetError: As `run_benchmark`.
         MissingDeviceError: The device is gone.
     """
-    files, place = _source_files(Path(source), runtimes, precisions)
+    files, place = _source_files(Path(source), runtimes, precisions, batches)
     images = {} if dataset is None else _image_files(dataset)
     device.send({**files, **images}, track)
     order = {
@@ -55,6 +58,7 @@ def run_benchmark_on(
             "precisions": precisions,
             "leave_out": (FLOAT,),
             "device": str(device.address),
+            "batches": batches,
             **options,
         },
     }
@@ -76,14 +80,17 @@ def run_benchmark_on(
 
 
 def _source_files(
-    source: Path, runtimes: Sequence[str] | None, precisions: Sequence[str] | None
+    source: Path,
+    runtimes: Sequence[str] | None,
+    precisions: Sequence[str] | None,
+    batches: Sequence[int] | None,
 ) -> tuple[dict[str, Blob], str]:
     """What is to be measured, and where it lies on the device."""
     if source.is_file() and source.name != MANIFEST:
         files = [path for path in (source, *companions(source)) if path.is_file()]
         return {f"artifact/{path.name}": Blob.of(path) for path in files}, f"artifact/{source.name}"
     bundle = open_bundle(source.parent if source.name == MANIFEST else source)
-    artifacts, _ = select(bundle, runtimes, precisions, leave_out=(FLOAT,))
+    artifacts, _ = select(bundle, runtimes, precisions, leave_out=(FLOAT,), batches=batches or (1,))
     return bundle_files(bundle, artifacts, "bundle"), "bundle"
 
 

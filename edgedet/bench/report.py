@@ -7,6 +7,7 @@ from typing import ClassVar, Literal
 from edgedet.bench.condition import Condition
 from edgedet.bench.coverage import Coverage
 from edgedet.bench.ratio import Ratio
+from edgedet.bundle import artifact_name
 from edgedet.environment import Environment
 from edgedet.saved import SavedValue
 from edgedet.selection import Skipped
@@ -29,30 +30,39 @@ class Scenario(Value):
 
     That rule asks for 1,024 inferences and 60 s at least, each sent when the one before it is done (Reddi et
     al., MLPerf Inference Benchmark, ISCA 2020, table V). Nothing here is an MLPerf result: its later rounds
-    ask for 600 s, its load generator, data and rules of submission.
+    ask for 600 s, its load generator, data and rules of submission. It is a rule for one image at a time and
+    says nothing of batches.
 
     Attributes:
-        name: "single-stream" where the rule held for every row that was asked to; "sustained" where artifacts
-            ran one after another, each alone; "quick" for less than the rule.
+        name: "single-stream" where the rule held for every row of one image at a time; "sustained" where
+            artifacts ran one after another, each alone; "quick" for less than the rule; "batched" where no
+            row is of one image at a time.
         duration_s: Asked seconds for each artifact and number of threads.
         least_frames: Asked frames for each of them.
-        least_measured_s: Fewest seconds that a row was measured.
-        least_measured_frames: Fewest frames of a row.
+        least_measured_s: Fewest seconds that a row was measured; of rows of one image where there are some.
+        least_measured_frames: Fewest frames of such a row.
+        batches: Images of one inference, of all rows.
     """
 
-    name: Literal["quick", "single-stream", "sustained"]
+    name: Literal["batched", "quick", "single-stream", "sustained"]
     duration_s: float
     least_frames: int
     least_measured_s: float
     least_measured_frames: int
+    batches: tuple[int, ...] = (1,)
 
     def __str__(self) -> str:
         got = f"at least {self.least_measured_frames} frames and {self.least_measured_s:.0f} s a row"
+        rule = f"MLPerf's {SINGLE_STREAM_FRAMES} and {SINGLE_STREAM_S:.0f} s"
+        if 1 not in self.batches:
+            return f"{self.name}: {got}; {rule} are for one image at a time"
         enough = (
             self.least_measured_s >= SINGLE_STREAM_S and self.least_measured_frames >= SINGLE_STREAM_FRAMES
         )
         verdict = "held" if enough else "not held"
-        return f"{self.name}: {got}; MLPerf's {SINGLE_STREAM_FRAMES} and {SINGLE_STREAM_S:.0f} s {verdict}"
+        if self.batches == (1,):
+            return f"{self.name}: {got}; {rule} {verdict}"
+        return f"{self.name}: {got} of batch 1; {rule} {verdict} there, and are not for larger batches"
 
 
 class Moment(Value):
@@ -118,7 +128,7 @@ class Noise(Value):
     """One artifact measured as two: what is left is noise.
 
     Attributes:
-        runtime: Of the artifact; `precision` and `threads` likewise.
+        runtime: Of the artifact; `precision`, `threads` and `batch` likewise.
         ratio: Time of the one over the other's.
         floor: Largest difference that the interval of the ratio reaches, as a part of 1: speed-ups and
             changes below it mean nothing.
@@ -129,12 +139,13 @@ class Noise(Value):
     threads: int
     ratio: Ratio
     floor: float
+    batch: int = 1
 
     def __str__(self) -> str:
-        one = self.ratio
+        one, name = self.ratio, artifact_name(self.runtime, self.precision, self.batch)
         interval = "no interval" if one.low is None else f"95 % interval {one.low:.4f} to {one.high:.4f}"
         return (
-            f"two measurements of {self.runtime} {self.precision} differ by {100 * abs(one.ratio - 1):.2f} % "
+            f"two measurements of {name} differ by {100 * abs(one.ratio - 1):.2f} % "
             f"({interval}); differences below {100 * self.floor:.1f} % mean nothing"
         )
 
@@ -142,17 +153,21 @@ class Noise(Value):
 class BenchmarkRow(Value):
     """One artifact with one number of threads.
 
+    A time is that of one inference, from its images to their detections: of one image, or of a whole batch.
+    Frames are images, and so is what is counted by the second.
+
     Attributes:
         runtime: Name of the runtime.
         precision: Precision of the artifact.
         device: Where it ran.
         threads: CPU threads of the runtime and of the resize.
+        batch: Images of one inference.
         frames: Frames that were measured.
         preprocess_ms: Median of image to input tensor.
         inference_ms: Median of the runtime.
         postprocess_ms: Median of raw outputs to detections.
         total_ms: Percentiles of the three together.
-        fps: Frames a second, one after the other: 1000 over the mean of the total.
+        fps: Frames a second, one inference after the other: 1000 times the batch over the mean of the total.
         host_share: Part of the time that is not the runtime's: (preprocess + postprocess) / total.
         detections_per_frame: Mean number of objects; postprocessing takes longer the more there are.
         load_ms: Opening the artifact, with the import of the runtime.
@@ -165,10 +180,14 @@ class BenchmarkRow(Value):
             with fewer than six turns.
         processes: Processes that took the turns one after another; with more than one, intervals are from
             process to process.
-        speedup_vs_fp32: Time of the same runtime and threads in fp32 over this one's, from the turns that
-            both took (`edgedet.bench.ratio.paired_ratio`); None without one, and where each ran alone.
+        speedup_vs_fp32: Time of the same runtime, threads and batch in fp32 over this one's, from the turns
+            that both took (`edgedet.bench.ratio.paired_ratio`); None without one, and where each ran alone.
         speedup_interval: Between which values it lies with 95 % confidence or more; None with fewer than six
             blocks of turns.
+        gain_over_batch_1: How many times as many frames a second as the same runtime, precision and threads
+            with one image at a time, from the turns that both took; None for that one, without it, and where
+            each ran alone.
+        gain_interval: As `speedup_interval`.
         integer_share: Part of the operators that compute which ran on integers, 0..1, as the runtime tells;
             None for what is not meant to run on integers, and where the runtime does not tell.
         coverage: Whether it ran as it was meant to; None for what is not meant to run on integers.
@@ -187,6 +206,7 @@ class BenchmarkRow(Value):
     precision: Precision
     device: str = "local"
     threads: int
+    batch: int = 1
     frames: int
     preprocess_ms: float
     inference_ms: float
@@ -202,6 +222,8 @@ class BenchmarkRow(Value):
     model_bytes: int
     speedup_vs_fp32: float | None
     speedup_interval: tuple[float, float] | None = None
+    gain_over_batch_1: float | None = None
+    gain_interval: tuple[float, float] | None = None
     p50_interval: tuple[float, float] | None = None
     processes: int = 1
     integer_share: float | None = None
@@ -223,7 +245,7 @@ class BenchmarkReport(SavedValue):
     Attributes:
         detector: Name of the detector.
         images: What was detected in.
-        rows: One an artifact and number of threads.
+        rows: One an artifact and number of threads; each batch has an artifact of its own.
         skipped: What was not measured, and why.
         warnings: What a reader should know before believing or using a number.
         environment: The machine.

@@ -50,12 +50,21 @@ class Measured:
     before: Condition | None = None
     alone: bool = False
     processes: int = 1
+    batch: int = 1
 
 
 def benchmark_rows(measured: Sequence[Measured]) -> tuple[BenchmarkRow, ...]:
     """One row each, in the order given."""
-    floats = {(one.runtime, one.threads): one for one in measured if one.precision == "fp32"}
-    return tuple(_row(one, floats.get((one.runtime, one.threads))) for one in measured)
+    floats = {(one.runtime, one.threads, one.batch): one for one in measured if one.precision == "fp32"}
+    singles = {(one.runtime, one.threads, one.precision): one for one in measured if one.batch == 1}
+    return tuple(
+        _row(
+            one,
+            floats.get((one.runtime, one.threads, one.batch)),
+            singles.get((one.runtime, one.threads, one.precision)) if one.batch > 1 else None,
+        )
+        for one in measured
+    )
 
 
 def noise_of(one: Measured, again: Measured) -> Noise:
@@ -66,30 +75,34 @@ def noise_of(one: Measured, again: Measured) -> Noise:
         runtime=one.runtime,
         precision=one.precision,
         threads=one.threads,
+        batch=one.batch,
         ratio=ratio,
         floor=round(max(reached), 4),
     )
 
 
-def _row(one: Measured, reference: Measured | None) -> BenchmarkRow:
+def _row(one: Measured, reference: Measured | None, single: Measured | None) -> BenchmarkRow:
     times = _joined(one.turns)
     total = np.array(times.total_ms)
     p50, p90, p99 = (round(float(value), 4) for value in np.percentile(total, (50, 90, 99)))
     speedup = None if reference is None or one.alone else _time_ratio(reference, one)
+    gain = None if single is None or one.alone else _time_ratio(single, one)
+    frames = one.batch * len(total)
     host_ms = sum(times.preprocess_ms) + sum(times.postprocess_ms)
     joules, source = _energy(one.turns)
     return BenchmarkRow(
         runtime=one.runtime,
         precision=one.precision,
         threads=one.threads,
-        frames=len(total),
+        batch=one.batch,
+        frames=frames,
         preprocess_ms=_median(times.preprocess_ms),
         inference_ms=_median(times.inference_ms),
         postprocess_ms=_median(times.postprocess_ms),
         total_ms=Percentiles(p50=p50, p90=p90, p99=p99),
-        fps=round(1000 / float(total.mean()), 2),
+        fps=round(1000 * one.batch / float(total.mean()), 2),
         host_share=round(host_ms / float(total.sum()), 4),
-        detections_per_frame=round(float(np.mean(times.detections)), 2),
+        detections_per_frame=round(sum(times.detections) / frames, 2),
         load_ms=round(one.load_ms, 1),
         warm_up_frames=one.warm_up_frames,
         stable=one.stable,
@@ -97,7 +110,9 @@ def _row(one: Measured, reference: Measured | None) -> BenchmarkRow:
         model_bytes=one.model_bytes,
         speedup_vs_fp32=None if speedup is None else round(speedup.ratio, 3),
         speedup_interval=None if speedup is None or reference is one else _interval(speedup),
-        p50_interval=typical_interval(_medians(one), one.processes),
+        gain_over_batch_1=None if gain is None else round(gain.ratio, 3),
+        gain_interval=None if gain is None else _interval(gain),
+        p50_interval=typical_interval([one.batch * ms for ms in _medians(one)], one.processes),
         processes=one.processes,
         integer_share=None if one.executed is None else one.executed.integer_share,
         coverage=one.coverage,
@@ -108,13 +123,13 @@ def _row(one: Measured, reference: Measured | None) -> BenchmarkRow:
         cold_start=one.cold_start,
         before=one.before,
         after=one.turns[-1].condition,
-        joules_per_frame=None if joules is None else round(joules / len(total), 6),
+        joules_per_frame=None if joules is None else round(joules / frames, 6),
         energy_source=source,
     )
 
 
 def _time_ratio(one: Measured, other: Measured) -> Ratio:
-    """Median by median: both sides of a pair saw the same clock and load."""
+    """Of an image, median by median: both sides of a pair saw the same clock and load."""
     return paired_ratio(_medians(one), _medians(other), one.processes)
 
 
@@ -123,7 +138,8 @@ def _interval(ratio: Ratio) -> tuple[float, float] | None:
 
 
 def _medians(one: Measured) -> list[float]:
-    return [float(np.median(turn.times.total_ms)) for turn in one.turns]
+    """Typical time of a frame in each turn."""
+    return [float(np.median(turn.times.total_ms)) / one.batch for turn in one.turns]
 
 
 def _joined(turns: Sequence[Turn]) -> Times:
@@ -165,8 +181,8 @@ def _sustained(one: Measured) -> Sustained:
         window_s=round(window_s, 1),
         first_p50_ms=round(p50s[0], 4),
         last_p50_ms=round(p50s[1], 4),
-        first_fps=round(1000 / float(early.mean()), 2),
-        last_fps=round(1000 / float(late.mean()), 2),
+        first_fps=round(1000 * one.batch / float(early.mean()), 2),
+        last_fps=round(1000 * one.batch / float(late.mean()), 2),
         ratio=round(p50s[1] / p50s[0], 4),
     )
 

@@ -18,7 +18,7 @@ class Change(Value):
     """From one run to a later one.
 
     Attributes:
-        share: Of the median time of a frame: 0.05 is 5 % slower.
+        share: Of the median time of an inference: 0.05 is 5 % slower.
         noise: Largest change that the noise of both runs explains; None where that of one is not known.
         verdict: "noise" up to there, and where it is not known.
     """
@@ -45,7 +45,7 @@ class Step(Value):
 
 
 class Trend(Value):
-    """Runs of one artifact on one device with the same images, threads and scenario, oldest first.
+    """Runs of one artifact on one device with the same images, batch, threads and scenario, oldest first.
 
     `sparkline` shows the medians, each a bar between the least and the largest.
     """
@@ -59,6 +59,7 @@ class Trend(Value):
     runtime: str
     precision: str
     threads: int
+    batch: int
     steps: tuple[Step, ...]
     sparkline: str
 
@@ -99,7 +100,7 @@ def sparkline(values: Sequence[float]) -> str:
 
 def _key(entry: Entry) -> tuple[object, ...]:
     place = (entry.device, entry.cpu, entry.cores)
-    how = (entry.images, entry.scenario, entry.threads)
+    how = (entry.images, entry.scenario, entry.threads, entry.batch)
     return (*place, entry.detector, entry.runtime, entry.precision, *how)
 
 
@@ -123,6 +124,7 @@ def _trend(members: Sequence[Entry]) -> Trend:
         runtime=first.runtime,
         precision=first.precision,
         threads=first.threads,
+        batch=first.batch,
         steps=tuple(steps),
         sparkline=sparkline([member.p50_ms for member in members]),
     )

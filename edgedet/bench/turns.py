@@ -95,7 +95,7 @@ def take_turns(
     """
     blocks = blocks_of(duration_s)
     # Those that are compared with each other stand next to each other, so that little time lies between.
-    near = sorted(lanes, key=lambda lane: (lane.threads, lane.contender.runtime))
+    near = sorted(lanes, key=lambda lane: (lane.threads, lane.contender.runtime, lane.contender.batch))
     order = [near[index] for index in order_of(len(near), blocks)]
     frames = max(1, math.ceil(least_frames / (2 * blocks)))
     parts = np.array_split(np.arange(blocks), processes_of(duration_s))
@@ -174,5 +174,6 @@ def left_out(contender: Contender, threads: Sequence[int], why: EdgedetError) ->
     count = " and ".join(map(str, threads))
     reason = str(why)
     if not isinstance(why, MissingError):
-        reason = f"with {count} thread{'s' * (count != '1')}, {why}"
+        batch = f" and a batch of {contender.batch}" if contender.batch > 1 else ""
+        reason = f"with {count} thread{'s' * (count != '1')}{batch}, {why}"
     return Skipped(runtime=contender.runtime, precision=contender.precision, reason=reason)

@@ -42,7 +42,8 @@ def _serve(order: dict[str, Any], answers: TextIO) -> None:
     with np.load(order["images"]) as file:
         images = [file[name] for name in file.files]
     started = time.perf_counter()
-    with load(Path(order["path"]), order["runtime"], order["precision"], order["threads"]) as pipeline:
+    what = (Path(order["path"]), order["runtime"], order["precision"], order["threads"])
+    with load(*what, batch=order["batch"]) as pipeline:
         load_ms = 1e3 * (time.perf_counter() - started)
         stopwatch = Stopwatch(pipeline, images)
         frames, stable = stopwatch.warm_up()

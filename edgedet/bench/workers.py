@@ -15,6 +15,7 @@ from typing import Any, Self
 
 from edgedet.bench.condition import ROOT, Condition
 from edgedet.bench.stopwatch import Times
+from edgedet.bundle import artifact_name
 from edgedet.devices.records import error_from
 from edgedet.errors import InternalError
 from edgedet.executed import ExecutedGraph
@@ -37,6 +38,7 @@ class Order:
         threads: CPU threads.
         images: An .npz file of uint8 `[h, w, 3]` images.
         system: Where the machine's /sys and /proc are.
+        batch: Images of one inference.
     """
 
     path: Path
@@ -45,6 +47,7 @@ class Order:
     threads: int
     images: Path
     system: Path = ROOT
+    batch: int = 1
 
     def to_json(self) -> str:
         """As the worker reads it."""
@@ -56,6 +59,7 @@ class Order:
                 "threads": self.threads,
                 "images": str(self.images),
                 "system": str(self.system),
+                "batch": self.batch,
             }
         )
 
@@ -65,7 +69,7 @@ class Turn:
     """What a worker measured without a pause.
 
     Attributes:
-        times: Frame by frame.
+        times: Inference by inference.
         seconds: From the first frame to the last.
         condition: The machine right behind the last.
         joules: What the machine used meanwhile, and `energy_source` where that was read; None and "" where
@@ -121,7 +125,7 @@ class Worker:
 
         Args:
             seconds: How long.
-            least_frames: How many frames, if they take longer.
+            least_frames: How many frames at least, if they take longer; a batch has several.
             settle: Whether another worker had the cores before, so that the first frames are not kept.
 
         Raises:
@@ -208,12 +212,16 @@ class Worker:
             raise error_from(answer)
         return answer
 
+    @property
+    def _name(self) -> str:
+        return artifact_name(self.order.runtime, self.order.precision, self.order.batch)
+
     def _silent(self, late: str) -> InternalError:
         status = self._process.wait()
         self._stderr.seek(0)
         said = self._stderr.read().decode(errors="replace").strip().splitlines()
         return InternalError(
-            f"the process that measures {self.order.runtime} {self.order.precision or ''} ended".rstrip(),
+            f"the process that measures {self._name} ended",
             got=(late or f"exit status {status}") + (f", {said[-1][:300]}" if said else ""),
             expected="measurements",
             fix="look whether memory ran out; try fewer runtimes or threads at a time",

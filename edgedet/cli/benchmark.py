@@ -13,6 +13,7 @@ from edgedet.bench import BenchmarkReport, BenchmarkRow, run_benchmark
 from edgedet.bench.history import VARIABLE, History
 from edgedet.bench.remote import run_benchmark_on
 from edgedet.bench.report import SINGLE_STREAM_S
+from edgedet.bundle import artifact_name
 from edgedet.cli.devices import DevicesOption, KeepOption, addresses_from
 from edgedet.cli.options import (
     PrecisionsOption,
@@ -32,10 +33,16 @@ from edgedet.devices.together import on_all, open_all
 from edgedet.errors import UsageError
 from edgedet.files import check_writable
 from edgedet.report.benchmark import write_benchmark
+from edgedet.spec import MOST_IMAGES
 
 SPEEDUP_NOTE = (
     "x fp32: time of fp32 over time of this precision, from the turns that both took; where other programs "
     "disturb, it is nearer the truth than the ratio of two p50"
+)
+
+BATCH_NOTE = (
+    "times are of a whole batch, fps of images; x batch 1: images a second over those of one image at a "
+    "time, from the turns that both took"
 )
 
 _QUICK_S = 5.0
@@ -56,6 +63,15 @@ _Model = Annotated[
 ]
 _Data = Annotated[
     str | None, typer.Option(metavar="DIR", help="Images to detect in; built-in ones if not given.")
+]
+_Batches = Annotated[
+    str | None,
+    typer.Option(
+        "--batch",
+        metavar="N,N",
+        help="Images of one inference, separated by commas: a row for each. 1 if not given; the bundle must "
+        "have been exported with them.",
+    ),
 ]
 _Duration = Annotated[
     str | None,
@@ -93,6 +109,7 @@ def run(
     runtimes: RuntimesOption = None,
     precisions: PrecisionsOption = None,
     threads: Annotated[str, typer.Option(help="Numbers of CPU threads, separated by commas.")] = "1",
+    batch: _Batches = None,
     duration: _Duration = None,
     quick: Annotated[bool, typer.Option("--quick", help="5 seconds each, for a first look.")] = False,
     sustained: _Sustained = False,
@@ -106,7 +123,7 @@ def run(
     compare: _Compare = False,
     json: JsonOption = None,
 ) -> None:
-    """Measure how long a frame takes.
+    """Measure how long a frame takes, or a batch of them.
 
     Each artifact takes its turns for 60 seconds and 1,024 frames. The exit code is 1 where INT8 ran in float,
     or not where it was meant to.
@@ -129,6 +146,7 @@ def run(
             "runtimes": runtimes_from(runtimes),
             "precisions": precisions_from(precisions),
             "threads": numbers_from(threads, "--threads"),
+            "batches": None if batch is None else numbers_from(batch, "--batch", MOST_IMAGES),
             "duration_s": seconds,
             "sustained": sustained,
             "noise": (is_long if aa is None else aa) and not sustained,
@@ -227,7 +245,7 @@ def _keep(history: History | None, report: BenchmarkReport) -> None:
 
 
 def _fallback_notice(report: BenchmarkReport) -> str:
-    names = dict.fromkeys(f"{row.runtime} {row.precision}" for row in report.fallbacks)
+    names = dict.fromkeys(artifact_name(row.runtime, row.precision, row.batch) for row in report.fallbacks)
     return (
         f"edgedet: {', '.join(names)} did not run as meant, see above: its times are not those of INT8. "
         "Fix: `edgedet inspect --executed` lists the operators; --allow-fallback makes this a warning"
@@ -241,18 +259,18 @@ def speed_cells(row: BenchmarkRow) -> tuple[str, str | None]:
 
 
 def show(report: BenchmarkReport, output: Output) -> None:
-    """Print one line an artifact and number of threads; times in milliseconds."""
+    """Print one line an artifact, batch and number of threads; times in milliseconds."""
     machine = report.environment
     output.line(f"{report.detector} on {report.images}; {machine.cpu}, {machine.cores} cores, {machine.os}")
     if report.scenario is not None:
         output.line(str(report.scenario))
     output.line()
-    columns = ("runtime", "precision", "threads", "pre", "inference", "post", "p50", "p90", "p99", "fps")
-    output.table(
-        (*columns, "x fp32", "95 %", "int8 ops %", "RSS MB", "MB"), [_cells(row) for row in report.rows]
-    )
+    is_swept = any(row.batch > 1 for row in report.rows)
+    output.table(_columns(is_swept), [_cells(row, is_swept) for row in report.rows])
     if any(row.speedup_vs_fp32 is not None for row in report.rows):
         output.line(SPEEDUP_NOTE)
+    if is_swept:
+        output.line(BATCH_NOTE)
     if report.noise is not None:
         output.line(str(report.noise))
     _show_others(report.rows, output)
@@ -262,12 +280,26 @@ def show(report: BenchmarkReport, output: Output) -> None:
         output.line(f"{skipped.runtime} {skipped.precision} was not measured: {skipped.reason}")
 
 
-def _cells(row: BenchmarkRow) -> tuple[object, ...]:
-    interval = row.speedup_interval
+def _columns(is_swept: bool) -> tuple[str, ...]:
+    return (
+        *("runtime", "precision", "threads", *(("batch",) if is_swept else ())),
+        *("pre", "inference", "post", "p50", "p90", "p99", "fps"),
+        *(("x batch 1", "95 % of it") if is_swept else ()),
+        *("x fp32", "95 %", "int8 ops %", "RSS MB", "MB"),
+    )
+
+
+def _cells(row: BenchmarkRow, is_swept: bool) -> tuple[object, ...]:
+    interval, gain, of_gain = row.speedup_interval, row.gain_over_batch_1, row.gain_interval
+    gains = (
+        None if gain is None else f"{gain:.2f}",
+        None if of_gain is None else f"{of_gain[0]:.2f}..{of_gain[1]:.2f}",
+    )
     return (
         row.runtime,
         row.precision,
         row.threads,
+        *((row.batch,) if is_swept else ()),
         f"{row.preprocess_ms:.2f}",
         f"{row.inference_ms:.2f}",
         f"{row.postprocess_ms:.2f}",
@@ -275,6 +307,7 @@ def _cells(row: BenchmarkRow) -> tuple[object, ...]:
         f"{row.total_ms.p90:.2f}",
         f"{row.total_ms.p99:.2f}",
         f"{row.fps:.1f}",
+        *(gains if is_swept else ()),
         speed_cells(row)[1],
         None if interval is None else f"{interval[0]:.2f}..{interval[1]:.2f}",
         None if row.integer_share is None else f"{100 * row.integer_share:.1f}",
@@ -331,4 +364,4 @@ def _show_others(rows: Sequence[BenchmarkRow], output: Output) -> None:
 
 
 def _name(row: BenchmarkRow) -> tuple[str, str, int]:
-    return row.runtime, row.precision, row.threads
+    return artifact_name(row.runtime, None, row.batch), row.precision, row.threads

@@ -45,7 +45,7 @@ def _graphs(
     model: Path, chosen: tuple[str, ...] | None, threads: int | None, skipped: list[Skipped]
 ) -> Iterator[tuple[Precision, str, ExecutedGraph | None]]:
     if model.is_file() and model.name != MANIFEST:
-        with load(model, chosen[0] if chosen else None, threads=threads) as pipeline:
+        with load(model, chosen[0] if chosen else None, threads=threads, batch=None) as pipeline:
             runtime_open: Any = pipeline.runtime
             yield pipeline.spec.precision, runtime_open.name, runtime_open.executed()
         return

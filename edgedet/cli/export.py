@@ -13,12 +13,12 @@ import typer
 
 from edgedet import registry
 from edgedet.cli.extras import needs_extra
-from edgedet.cli.options import SplitOption, precisions_from, share_from, targets_from
+from edgedet.cli.options import SplitOption, numbers_from, precisions_from, share_from, targets_from
 from edgedet.cli.output import JsonOption, Output, megabytes, notice, open_output
 from edgedet.cli.progress import Bars
 from edgedet.data import open_dataset
 from edgedet.errors import UsageError
-from edgedet.spec import PRECISIONS
+from edgedet.spec import MOST_IMAGES, PRECISIONS
 
 if TYPE_CHECKING:
     from edgedet_calibration.recipe import Recipe
@@ -37,6 +37,14 @@ CalibrationOption = Annotated[
     typer.Option(
         metavar="DIR|FILE",
         help="Images for int8 and int8-a16, as for --data, or the calibration.json of a bundle.",
+    ),
+]
+BatchesOption = Annotated[
+    str,
+    typer.Option(
+        "--batch",
+        metavar="N,N",
+        help="Images of one inference, separated by commas, 1 among them: a file for each, for benchmarks.",
     ),
 ]
 ConfigOption = Annotated[
@@ -75,6 +83,7 @@ def run(
     output_path: Annotated[Path, typer.Option("--output", metavar="BUNDLE", help="The folder to write.")],
     to: TargetsOption = "onnx,openvino,tflite",
     precision: PrecisionsOption = "fp32",
+    batch: BatchesOption = "1",
     calibration: CalibrationOption = None,
     split: SplitOption = None,
     recipe: Annotated[Path | None, typer.Option(metavar="TOML", help="How int8 is quantized.")] = None,
@@ -91,6 +100,7 @@ def run(
     ONNX that it is built from.
     """
     targets, precisions = targets_from(to), precisions_from(precision) or ()
+    batches = numbers_from(batch, "--batch", MOST_IMAGES)
     with needs_extra("export"):
         from edgedet.models.config import read_detector_config
         from edgedet_export.exporter import ExportRequest, export_bundle
@@ -109,6 +119,7 @@ def run(
                 overwrite=overwrite,
                 config=None if config is None else read_detector_config(config),
                 budget=budget_from(max_drop, data, data_split),
+                batches=batches,
             ),
             bars,
         )
@@ -177,7 +188,7 @@ def _load_stats(path: Path, split: str | None) -> Stats:
 
 
 def show(report: ExportReport, output: Output) -> None:
-    """Print what was made, one line a target and precision."""
+    """Print what was made, one line a target, precision and batch."""
     output.table(
         ("target", "precision", "status", "file", "MB", "SNR dB", "seconds", "note"),
         [

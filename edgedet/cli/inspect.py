@@ -76,7 +76,7 @@ def _check_options(
 
 
 def _inspect_file(path: Path, output: Output) -> None:
-    with load(path) as pipeline:
+    with load(path, batch=None) as pipeline:
         spec, runtime = pipeline.spec, pipeline.runtime.name
     output.line(f"{path}: {path.stat().st_size:,} bytes, opened by {runtime}")
     _show_spec(spec, output)
@@ -193,11 +193,15 @@ def _provenance(bundle: Bundle) -> dict[str, Any]:
 
 def _show_spec(spec: DetectorSpec, output: Output) -> None:
     size, labels = spec.input.size_hw, spec.labels
+    count = f"{spec.input.batch} images of " if spec.input.batch > 1 else ""
     shown = ", ".join(labels[:8]) + (f" and {len(labels) - 8} more" if len(labels) > 8 else "")
     output.table(
         ("detector", spec.name),
         [
-            ("input", f"{spec.input.name}, {size[0]}x{size[1]}, {spec.input.colour}, {spec.input.resize}"),
+            (
+                "input",
+                f"{spec.input.name}, {count}{size[0]}x{size[1]}, {spec.input.colour}, {spec.input.resize}",
+            ),
             *((o.role, f"{o.name}, {'x'.join(map(str, o.shape))}, {o.dtype}") for o in spec.outputs),
             ("decoder", f"{spec.decoder.family}, {spec.decoder.priors.count} priors"),
             ("labels", f"{len(labels)}: {shown}"),

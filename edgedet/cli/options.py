@@ -100,18 +100,18 @@ def precisions_from(text: str | None) -> tuple[Precision, ...] | None:
     return tuple(precision for precision in PRECISIONS if precision in names)
 
 
-def numbers_from(text: str, option: str) -> tuple[int, ...]:
-    """Whole numbers of 1 or more from a list with commas.
+def numbers_from(text: str, option: str, most: int = _MOST) -> tuple[int, ...]:
+    """Whole numbers from 1 to `most` from a list with commas.
 
     Raises:
         UsageError: Something in the list is none.
     """
     parts = [part.strip() for part in text.split(",") if part.strip()]
-    if not parts or not all(part.isdecimal() and 0 < int(part) <= _MOST for part in parts):
+    if not parts or not all(part.isdecimal() and 0 < int(part) <= most for part in parts):
         raise UsageError(
             f"cannot read {option}",
             got=repr(text),
-            expected=f"whole numbers from 1 to {_MOST}, separated by commas",
+            expected=f"whole numbers from 1 to {most}, separated by commas",
             fix=f"for example {option} 1,2",
         )
     return tuple(dict.fromkeys(map(int, parts)))

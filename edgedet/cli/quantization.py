@@ -38,7 +38,8 @@ def int8_artifacts(bundle: Bundle, chosen: tuple[str, ...] | None) -> list[Artif
     Raises:
         UsageError: There is none, or none of a chosen runtime.
     """
-    artifacts = [a for a in bundle.manifest.artifacts if a.quantization is not None]
+    # Scales are the same for every batch.
+    artifacts = [a for a in bundle.of_batch(1) if a.quantization is not None]
     found = dict.fromkeys(_runtime(artifact) for artifact in artifacts)
     absent = [name for name in chosen or () if name not in found]
     if absent or not found:

@@ -8,6 +8,7 @@ from pathlib import Path
 from edgedet.bench.contenders import find_contenders
 from edgedet.bench.history import History, default_path
 from edgedet.bench.trend import Change, Step, Trend, trends_of
+from edgedet.bundle import artifact_name
 from edgedet.cli.output import Output, notice
 from edgedet.errors import UsageError
 
@@ -70,8 +71,11 @@ def show_trends(model: Path | None, path: Path | None, output: Output) -> None:
 
 def _show(trend: Trend, output: Output) -> None:
     threads = f"{trend.threads} thread{'s' * (trend.threads > 1)}"
-    output.line(f"{trend.detector} {trend.runtime} {trend.precision}, {threads}  {trend.sparkline}")
-    how = "; ".join(filter(None, (f"{trend.cpu}, {trend.cores} cores", trend.images, trend.scenario)))
+    name = artifact_name(trend.runtime, trend.precision, trend.batch)
+    output.line(f"{trend.detector} {name}, {threads}  {trend.sparkline}")
+    # A single stream is of one image at a time: for batches it only says beside what they were measured.
+    scenario = f"in a {trend.scenario} run" if trend.scenario and trend.batch > 1 else trend.scenario
+    how = "; ".join(filter(None, (f"{trend.cpu}, {trend.cores} cores", trend.images, scenario)))
     output.line(f"{trend.device}: {how}")
     output.table(
         ("date", "p50 ms", "p90", "since last", "since first", "x fp32", "changed"),

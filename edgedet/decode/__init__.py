@@ -5,7 +5,7 @@ One file per head family, found through `edgedet.registry.DECODERS`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,7 +16,7 @@ from edgedet.detections import Detections
 from edgedet.preprocess import Geometry
 from edgedet.spec import DetectorSpec
 
-__all__ = ["Candidates", "decode", "find_candidates", "suppress"]
+__all__ = ["Candidates", "decode", "decode_batch", "find_candidates", "suppress"]
 
 # More candidates than this are cut to the best before suppression, as in the reference SSD implementations.
 _MAX_CANDIDATES = 10_000
@@ -90,3 +90,24 @@ def decode(
         limit: Most detections.
     """
     return suppress(find_candidates(outputs, spec, geometry, score_threshold), spec, iou_threshold, limit)
+
+
+def decode_batch(
+    outputs: Mapping[str, Floats],
+    spec: DetectorSpec,
+    geometries: Sequence[Geometry],
+    *,
+    score_threshold: float | None = None,
+    iou_threshold: float | None = None,
+) -> list[Detections]:
+    """Raw outputs `[batch, ...]` to the detections of each image; arguments are those of `decode`."""
+    return [
+        decode(
+            {name: array[number : number + 1] for name, array in outputs.items()},
+            spec,
+            geometry,
+            score_threshold=score_threshold,
+            iou_threshold=iou_threshold,
+        )
+        for number, geometry in enumerate(geometries)
+    ]

@@ -38,6 +38,9 @@ _IDENTITIES = (_aten.alias.default, _aten.dropout.default, _aten.dropout_.defaul
 _CONVOLUTIONS = (_aten.conv2d.default, _aten.convolution.default, _aten.conv2d.padding)
 _WEIGHTED = (*_CONVOLUTIONS, _aten.linear.default)
 
+# What says the size of its result, the number of images in front.
+_SHAPED = (_aten.reshape.default, _aten.view.default, _aten.expand.default)
+
 
 @dataclass(frozen=True, slots=True)
 class Origin:
@@ -88,6 +91,24 @@ def capture(detector: Detector, spec: DetectorSpec | None = None) -> Captured:
     _drop_identities(graph_module)
     names = [node.name for node in graph_module.graph.nodes if node.target in _WEIGHTED]
     return Captured(graph_module, spec, dict(zip(names, origins, strict=True)))
+
+
+def set_batch(graph_module: GraphModule, batch: int) -> None:
+    """Change in place for how many images a captured graph is; -1 for any number.
+
+    It was captured for one image, which shows in what tensors are reshaped and expanded to. Constants stay as
+    they are: they are of one image or of none, and broadcast. Example values in `meta` stay those of before.
+    """
+    from_images = {node for node in graph_module.graph.nodes if node.op == "placeholder"}
+    for node in graph_module.graph.nodes:
+        if from_images.isdisjoint(node.all_input_nodes):
+            continue
+        from_images.add(node)
+        if node.target not in _SHAPED or node.args[1][0] != 1:
+            continue
+        if batch > 0 or -1 not in node.args[1]:  # one size alone can be left open
+            node.args = (node.args[0], [batch, *node.args[1][1:]])
+    graph_module.recompile()
 
 
 def parameter_of(graph_module: GraphModule, node: object) -> torch.Tensor | None:

@@ -60,6 +60,14 @@ class DetectorConfig(Value):
     max_detections: Annotated[int, Field(gt=0)] = 100
 
     @model_validator(mode="after")
+    def _is_of_one_image(self) -> DetectorConfig:
+        if self.input.batch != 1:
+            raise ValueError(
+                f"input.batch is 1 here, got {self.input.batch}: `edgedet export --batch` makes others"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _priors_are_valid(self) -> DetectorConfig:
         _ = self.priors
         return self

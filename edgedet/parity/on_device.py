@@ -14,14 +14,13 @@ from typing import Any
 
 import numpy as np
 
-from edgedet import registry
 from edgedet.boxes import Floats
 from edgedet.bundle import Bundle, open_bundle
 from edgedet.data.images import read_image
 from edgedet.devices.records import Record, error_header
 from edgedet.environment import read_environment
 from edgedet.errors import DataError, EdgedetError
-from edgedet.parity.view import View
+from edgedet.parity.view import View, open_alone
 from edgedet.pipeline import RuntimeLike
 from edgedet.preprocess import Geometry, Image, preprocess
 from edgedet.spec import DetectorSpec, InputSpec
@@ -92,8 +91,7 @@ def intermediates(order: Mapping[str, Any], root: Path, write: Callable[[Record]
 
 
 def _open(bundle: Bundle, runtime: str, precision: str, stack: ExitStack) -> RuntimeLike:
-    path = bundle.path_of(bundle.artifact(runtime, precision))
-    opened: RuntimeLike = registry.RUNTIMES.load(runtime)(path)
+    opened = open_alone(bundle, bundle.artifact(runtime, precision))
     stack.callback(opened.close)
     return opened
 

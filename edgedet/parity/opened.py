@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 
-from edgedet import registry
 from edgedet.bundle import Artifact, Bundle
 from edgedet.devices import LOCAL
 from edgedet.errors import BundleError, MissingError
@@ -16,7 +15,7 @@ from edgedet.parity.frame import Frame
 from edgedet.parity.input_tensor import InputComparison
 from edgedet.parity.lane import Layers
 from edgedet.parity.layers import IntermediateSource
-from edgedet.parity.view import View
+from edgedet.parity.view import View, open_alone
 from edgedet.pipeline import RuntimeLike
 from edgedet.preprocess import preprocess
 from edgedet.selection import FLOAT, Skipped
@@ -127,8 +126,6 @@ def open_artifacts(
 
 
 def _open(bundle: Bundle, artifact: Artifact, stack: ExitStack) -> Opened:
-    """Open without a spec: the runtime reads the one in its file, so that a lone copy is what is judged."""
-    path = bundle.path_of(artifact)
-    runtime: RuntimeLike = registry.RUNTIMES.load(artifact.runtime)(path)
+    runtime = open_alone(bundle, artifact)
     stack.callback(runtime.close)
     return Opened(artifact, runtime, bundle.spec_of(artifact))

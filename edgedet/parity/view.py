@@ -8,9 +8,12 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+from edgedet import registry
 from edgedet.boxes import Floats
+from edgedet.bundle import Artifact, Bundle
 from edgedet.decode import Candidates, find_candidates, suppress
 from edgedet.detections import Detections
+from edgedet.errors import BundleError
 from edgedet.evaluate import EVALUATION_SCORE_THRESHOLD, MAX_DETECTIONS
 from edgedet.parity.budgets import MOST_TOLERANCE
 from edgedet.pipeline import RuntimeLike
@@ -74,3 +77,24 @@ class View:
             Candidates(*(arrays[f"{prefix}candidates/{name}"] for name in _CANDIDATES)),
             Detections(*(arrays[f"{prefix}detections/{name}"] for name in _DETECTIONS)),
         )
+
+
+def open_alone(bundle: Bundle, artifact: Artifact) -> RuntimeLike:
+    """Open without a spec: the runtime reads the one in its file, so that a lone copy is what is judged.
+
+    Raises:
+        BundleError: A file is not what was exported, or takes another number of images at once.
+        MissingError: The runtime is not installed.
+    """
+    path = bundle.path_of(artifact)
+    runtime: RuntimeLike = registry.RUNTIMES.load(artifact.runtime)(path)
+    found = runtime.spec.input.batch
+    if found != artifact.batch:
+        runtime.close()
+        raise BundleError(
+            f"{path} cannot be compared",
+            got=f"an artifact for a batch of {found}",
+            expected=f"a batch of {artifact.batch}, as bundle.json says",
+            fix="export again",
+        )
+    return runtime

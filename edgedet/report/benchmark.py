@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edgedet.bench.report import BenchmarkReport, BenchmarkRow, Moment
+from edgedet.bundle import artifact_name
 from edgedet.files import write_atomically
 from edgedet.report.template import render
 from edgedet.report.wording import NOTHING
@@ -50,10 +51,12 @@ def write_benchmark(path: Path, report: BenchmarkReport) -> None:
     Raises:
         MissingExtraError: jinja2 is not installed.
     """
+    is_swept = any(row.batch > 1 for row in report.rows)
     page = render(
         _TEMPLATE,
         report=report,
-        rows=[(_cells(row), row in report.fallbacks) for row in report.rows],
+        columns=_columns(is_swept),
+        rows=[(_cells(row, is_swept), row in report.fallbacks) for row in report.rows],
         cold=[_cold_cells(row) for row in report.rows if row.cold_start is not None],
         curves=[curve_of(row) for row in report.rows if len(row.series) > 1],
         width=_WIDTH,
@@ -70,7 +73,8 @@ def curve_of(row: BenchmarkRow) -> Curve:
     clocks = [moment.mhz for moment in row.series if moment.mhz is not None]
     fastest = max(clocks, default=0.0)
     return Curve(
-        title=f"{row.runtime} {row.precision}, {row.threads} thread{'s' * (row.threads > 1)}",
+        title=f"{artifact_name(row.runtime, row.precision, row.batch)}, "
+        f"{row.threads} thread{'s' * (row.threads > 1)}",
         p50=_points([(moment.t_s / end_s, moment.p50_ms / top_ms) for moment in row.series]),
         p90=_points([(moment.t_s / end_s, moment.p90_ms / top_ms) for moment in row.series]),
         mhz=_points([(m.t_s / end_s, 0.9 * m.mhz / fastest) for m in row.series if m.mhz and fastest]),
@@ -102,17 +106,32 @@ def _note(row: BenchmarkRow, first: Moment, last: Moment) -> str:
     return "; ".join(parts) or "this machine tells neither clock nor temperature"
 
 
-def _cells(row: BenchmarkRow) -> tuple[str, ...]:
-    interval = row.speedup_interval
+def _columns(is_swept: bool) -> tuple[str, ...]:
+    return (
+        *("runtime", "precision", "threads", *(("batch",) if is_swept else ())),
+        *("p50 ms", "p90", "p99", "inference", "fps"),
+        *(("× batch 1", "95 % interval") if is_swept else ()),
+        *("× fp32", "95 % interval", "int8 ops %", "ran as", "RSS MB", "MB"),
+    )
+
+
+def _cells(row: BenchmarkRow, is_swept: bool) -> tuple[str, ...]:
+    interval, gain, of_gain = row.speedup_interval, row.gain_over_batch_1, row.gain_interval
+    gains = (
+        NOTHING if gain is None else f"{gain:.2f}",
+        NOTHING if of_gain is None else f"{of_gain[0]:.2f} to {of_gain[1]:.2f}",
+    )
     return (
         row.runtime,
         row.precision,
         str(row.threads),
+        *((str(row.batch),) if is_swept else ()),
         f"{row.total_ms.p50:.2f}",
         f"{row.total_ms.p90:.2f}",
         f"{row.total_ms.p99:.2f}",
         f"{row.inference_ms:.2f}",
         f"{row.fps:.1f}",
+        *(gains if is_swept else ()),
         NOTHING if row.speedup_vs_fp32 is None else f"{row.speedup_vs_fp32:.2f}",
         NOTHING if interval is None else f"{interval[0]:.2f} to {interval[1]:.2f}",
         NOTHING if row.integer_share is None else f"{100 * row.integer_share:.1f}",
@@ -127,4 +146,5 @@ def _cold_cells(row: BenchmarkRow) -> tuple[str, ...]:
     if one is None:
         return ()
     times = (one.interpreter_ms, one.import_ms, one.open_ms, one.first_frame_ms, one.total_ms)
-    return (row.runtime, row.precision, str(row.threads), *(f"{ms:.0f}" for ms in times))
+    name = artifact_name(row.runtime, None, row.batch)
+    return (name, row.precision, str(row.threads), *(f"{ms:.0f}" for ms in times))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -25,8 +25,9 @@ from edgedet.models.capture import Captured, capture
 from edgedet.models.checkpoint import load_checkpoint, read_info, read_ranges, save_checkpoint
 from edgedet.pipeline import Pipeline
 from edgedet.progress import Track, silent
-from edgedet.spec import CALIBRATED, Precision, Provenance, QuantizationSpec, Value
+from edgedet.spec import CALIBRATED, MOST_IMAGES, Batch, Precision, Provenance, QuantizationSpec, Value
 from edgedet_export.accuracy_budget import AccuracyBudget, BudgetReport, Calibrated, hold_budget
+from edgedet_export.batch import with_batch
 from edgedet_export.half import check_fits_half
 from edgedet_export.quiet import converter
 from edgedet_export.target import Exported, Source, Target
@@ -71,6 +72,7 @@ class ExportRequest:
         overwrite: Replace a bundle that is there.
         config: The detector, for a file of weights that does not describe it.
         budget: How much mAP INT8 may lose; layers stay float for it.
+        batches: Images of one inference; of each artifact one for each of them. 1 is always among them.
     """
 
     checkpoint: Path
@@ -83,6 +85,7 @@ class ExportRequest:
     config: DetectorConfig | None = None
     stats: Stats | None = None
     budget: AccuracyBudget | None = None
+    batches: tuple[int, ...] = (1,)
 
 
 class ExportRow(Value):
@@ -100,6 +103,7 @@ class ExportRow(Value):
     output_snr_db: float
     seconds: float
     note: str = ""
+    batch: Batch = 1
 
 
 class ExportReport(Value):
@@ -124,7 +128,7 @@ def export_bundle(request: ExportRequest, track: Track = silent) -> ExportReport
             the output exists.
         CheckpointError: The checkpoint cannot be loaded, or computes what is no number, or none of float16.
         CheckError: A budget of accuracy does not hold in INT8.
-        VerificationError: An artifact does not compute what its source does.
+        VerificationError: An artifact does not compute what its source does, for each image of a batch.
         VendorError: A converter failed.
     """
     with converter("the converters' own import"):
@@ -135,8 +139,7 @@ def export_bundle(request: ExportRequest, track: Track = silent) -> ExportReport
         jobs = [(precision, name) for precision in dict.fromkeys(request.precisions) for name in targets]
         export.write_eager()
         for precision, name in track(jobs, "Exporting", len(jobs)):
-            for _ in track((name,), f"{name} {precision}"):
-                export.write(name, targets[name], precision)
+            export.write(name, targets[name], precision)
         manifest = export.manifest()
         write_atomically(folder / MANIFEST, manifest.model_dump_json(indent=1))
     return _report(request, export)
@@ -173,6 +176,7 @@ def _check_request(request: ExportRequest, targets: dict[str, Target]) -> None:
             expected="at least one of each",
             fix="--to onnx --precision fp32",
         )
+    _check_batches(request.batches)
     for name, target in targets.items():
         missing = [precision for precision in request.precisions if precision not in target.precisions]
         if missing:
@@ -213,6 +217,18 @@ def _check_request(request: ExportRequest, targets: dict[str, Target]) -> None:
         )
 
 
+def _check_batches(batches: Sequence[int]) -> None:
+    legal = {batch for batch in batches if 1 <= batch <= MOST_IMAGES}
+    if 1 not in legal or len(legal) < len(set(batches)):
+        raise UsageError(
+            "cannot export these batches",
+            got=", ".join(map(str, batches)) or "none",
+            expected=f"numbers of images from 1 to {MOST_IMAGES}, and 1 among them: detection, parity and "
+            "everything else but a benchmark look at one image at a time",
+            fix=f"--batch {','.join(map(str, sorted({1, *legal})))}",
+        )
+
+
 def _without_missing_pairs(request: ExportRequest, targets: dict[str, Target]) -> str:
     """What can be asked for instead: for all targets at once, and for the others in bundles of their own."""
     shared = [p for p in request.precisions if all(p in target.precisions for target in targets.values())]
@@ -239,7 +255,9 @@ class _Export:
         self.captured = _capture(request.checkpoint, request.config)
         self._float = Source(self.captured.graph_module, self.captured.example_inputs, self.captured.spec)
         images = request.calibration or open_dataset("builtin", split="test")
-        self._tensors: Sequence[Floats] = verification_tensors(images, self.captured.spec.input)
+        most = max(request.batches)
+        self._tensors: Sequence[Floats] = verification_tensors(images, self.captured.spec.input, most)
+        self._floats: dict[int, Source] = {}
         _check_finite(self._float, self._tensors[0])
         if "fp16" in request.precisions:
             check_fits_half(self.captured.graph_module, self._tensors)
@@ -259,17 +277,23 @@ class _Export:
         self.artifacts.append(Artifact(target="torch", precision="fp32", runtime="eager", files=(entry,)))
 
     def write(self, name: str, target: Target, precision: Precision) -> None:
-        """Export, verify and record one artifact."""
-        began = time.perf_counter()
+        """Export, verify and record what a target makes in one precision, for each batch."""
         source = self._source(target, precision)
         (self.folder / precision).mkdir(exist_ok=True)
-        exported = target.export(source, self.folder / precision)
+        for batch in self._track(sorted(set(self.request.batches)), f"{name} {precision}"):
+            self._write(name, target, source, batch)
+
+    def _write(self, name: str, target: Target, source: Source, batch: int) -> None:
+        began, precision = time.perf_counter(), source.spec.precision
+        folder = self.folder / precision / (f"batch{batch}" if batch > 1 else "")
+        folder.mkdir(exist_ok=True)
+        exported = target.export(self._batched(source, batch), folder)
         # What TensorRT cannot open here, ONNX Runtime can: the same graph, its other half.
         runtime = "ort" if exported.missing else target.runtime
-        verified = verify(exported.files[0], runtime, source, self._tensors)
-        if self.budget is not None and precision in CALIBRATED and not exported.missing:
+        verified = verify(exported.files[0], runtime, source, self._tensors, batch)
+        if self.budget is not None and precision in CALIBRATED and not exported.missing and batch == 1:
             self.budget = self._judged(f"{name} {precision}", exported.files[0], runtime, source)
-        artifact = self._record(name, target, source, exported)
+        artifact = self._record(name, target, source, exported, batch)
         self.rows.append(
             ExportRow(
                 target=name,
@@ -281,6 +305,7 @@ class _Export:
                 output_snr_db=verified.snr_db,
                 seconds=round(time.perf_counter() - began, 2),
                 note=f"{artifact.note}; {exported.missing.fix}" if exported.missing else artifact.note,
+                batch=batch,
             )
         )
 
@@ -303,11 +328,12 @@ class _Export:
             created=datetime.now(UTC).isoformat(timespec="seconds"),
         )
 
-    def _record(self, name: str, target: Target, source: Source, exported: Exported) -> Artifact:
+    def _record(self, name: str, target: Target, source: Source, exported: Exported, batch: int) -> Artifact:
         missing = exported.missing
         artifact = Artifact(
             target=name,
             precision=source.spec.precision,
+            batch=batch,
             runtime="" if missing else target.runtime,
             files=tuple(FileEntry.of(self.folder, path) for path in exported.files),
             quantization=source.spec.quantization,
@@ -374,6 +400,14 @@ class _Export:
             return self._quantized(precision, target.encodings[precision], target.fold_weights)
         spec = self.captured.spec.model_copy(update={"precision": precision})
         return Source(self.captured.graph_module, self.captured.example_inputs, spec)
+
+    def _batched(self, source: Source, batch: int) -> Source:
+        """The source for so many images; targets share conversions of the float graph, and so its copies."""
+        if source.graph_module is not self.captured.graph_module:
+            return with_batch(source, batch)
+        if batch not in self._floats:
+            self._floats[batch] = with_batch(self._float, batch)
+        return replace(self._floats[batch], spec=source.spec.with_batch(batch))
 
     def _quantized(self, precision: Precision, encoding: str, fold_weights: bool) -> Source:
         from edgedet_calibration.encodings import ENCODINGS

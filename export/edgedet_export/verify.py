@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from edgedet import registry
 from edgedet.boxes import Floats
-from edgedet.data import Dataset
+from edgedet.data import Dataset, open_dataset
 from edgedet.errors import DataError, MissingExtraError, VerificationError
 from edgedet.parity.compare import ERROR_LIMIT, OutputComparison
 from edgedet.parity.report import OutputDifference
@@ -31,6 +33,12 @@ MIN_SNR_DB: Mapping[Precision, float] = {
 
 _IMAGES = 4
 
+# How many times nearer the outputs of an image must be to those of another one in its batch to be said to be
+# those of that: far above what rounding does, and far below what another image does.
+_NEARER = 4.0
+
+Outputs = Mapping[str, Floats]
+
 _REPORT = "leave this target out with --to, and report it with the versions that `edgedet doctor` prints"
 
 
@@ -47,17 +55,19 @@ class Verified:
     snr_db: float
 
 
-def verification_tensors(dataset: Dataset, spec: InputSpec) -> list[Floats]:
-    """Input tensors of the first readable images.
+def verification_tensors(dataset: Dataset, spec: InputSpec, batch: int = 1) -> list[Floats]:
+    """Input tensors of the first readable images, each of one image and no two of them alike.
+
+    Args:
+        dataset: Where images are; where they are fewer than a batch has, built-in ones go on.
+        spec: The input.
+        batch: The largest batch that is verified with them.
 
     Raises:
         DataError: None can be read.
     """
-    tensors: list[Floats] = []
-    for image in dataset:
-        tensors.append(preprocess(image.image_bgr, spec)[0])
-        if len(tensors) == _IMAGES:
-            break
+    tensors: dict[bytes, Floats] = {}
+    _add_different(tensors, dataset, spec, max(_IMAGES, batch))
     if not tensors:
         raise DataError(
             "cannot verify what was exported",
@@ -65,14 +75,35 @@ def verification_tensors(dataset: Dataset, spec: InputSpec) -> list[Floats]:
             expected="at least one",
             fix="point --calibration at a folder of images",
         )
-    return tensors
+    if len(tensors) < batch:
+        _add_different(tensors, open_dataset("builtin"), spec, batch)
+    return list(tensors.values())
 
 
-def verify(path: Path, runtime_name: str, source: Source, tensors: Sequence[Floats]) -> Verified:
+def _add_different(tensors: dict[bytes, Floats], dataset: Dataset, spec: InputSpec, count: int) -> None:
+    """Add tensors, by their hash, until there are so many or no image is left."""
+    for image in dataset:
+        tensor = preprocess(image.image_bgr, spec)[0]
+        tensors.setdefault(hashlib.sha256(tensor.data).digest(), tensor)
+        if len(tensors) >= count:
+            return
+
+
+def verify(
+    path: Path, runtime_name: str, source: Source, tensors: Sequence[Floats], batch: int = 1
+) -> Verified:
     """Open an artifact through its runtime, as a user would, and compare.
 
+    Args:
+        path: The artifact.
+        runtime_name: What opens it.
+        source: What it was made from, for one image.
+        tensors: Input tensors of one image each, all different; at least `batch`.
+        batch: How many of them the artifact takes at once. Each is held against the source by itself.
+
     Raises:
-        VerificationError: The embedded spec is another, or outputs differ by more than rounding.
+        VerificationError: The embedded spec is another, outputs differ by more than rounding, or those of an
+            image are those of another one in its batch.
         BundleError: The runtime cannot open it, or finds other inputs and outputs than the spec's.
     """
     try:
@@ -81,35 +112,77 @@ def verify(path: Path, runtime_name: str, source: Source, tensors: Sequence[Floa
         raise MissingExtraError(
             f"cannot verify {path.name}", got=exc.got, expected="the runtime that opens it", fix=exc.fix
         ) from exc
+    spec = source.spec.with_batch(batch)
+    references = [_reference(source, tensor) for tensor in tensors]
+    places = [OutputComparison([output.name for output in spec.outputs]) for _ in range(batch)]
     with runtime:
-        _check_spec(path, runtime.spec, source.spec)
-        comparison = OutputComparison([output.name for output in source.spec.outputs])
-        for tensor in tensors:
-            with torch.inference_mode():
-                wanted = source.graph_module(torch.from_numpy(tensor))
-            references = {o.name: t.numpy() for o, t in zip(source.spec.outputs, wanted, strict=True)}
-            comparison.add(references, runtime.run({source.spec.input.name: tensor}))
-    for output in comparison.differences():
-        _check_output(path, output, source.spec)
+        _check_spec(path, runtime.spec, spec)
+        for start in range(0, len(tensors), batch):
+            indices = [(start + place) % len(tensors) for place in range(batch)]
+            found = runtime.run({spec.input.name: np.concatenate([tensors[index] for index in indices])})
+            own = [
+                {name: array[place : place + 1] for name, array in found.items()} for place in range(batch)
+            ]
+            for place, index in enumerate(indices):
+                places[place].add(references[index], own[place])
+            _check_apart(path, own, [references[index] for index in indices], spec)
+    differences = [(place, one) for place, compared in enumerate(places) for one in compared.differences()]
+    for place, output in differences:
+        _check_output(path, output, spec, place)
     return Verified(
-        max(output.max_relative_error for output in comparison.differences()),
-        min(output.snr_db for output in comparison.differences()),
+        max(output.max_relative_error for _, output in differences),
+        min(output.snr_db for _, output in differences),
     )
 
 
-def _check_output(path: Path, output: OutputDifference, spec: DetectorSpec) -> None:
-    name = f"{spec.precision}/{path.name}"
+def _reference(source: Source, tensor: Floats) -> Outputs:
+    """What the source gives for one image."""
+    with torch.inference_mode():
+        wanted = source.graph_module(torch.from_numpy(tensor))
+    return {output.name: values.numpy() for output, values in zip(source.spec.outputs, wanted, strict=True)}
+
+
+def _check_apart(
+    path: Path, found: Sequence[Outputs], references: Sequence[Outputs], spec: DetectorSpec
+) -> None:
+    """Refuse a batch in which one image has the outputs of another.
+
+    Raw outputs of two images are mostly background, and alike enough to pass as rounding of INT8.
+    """
+    for place, outputs in enumerate(found):
+        for name, values in outputs.items():
+            noise = [float(np.square(reference[name] - values).sum()) for reference in references]
+            nearest = int(np.argmin(noise))
+            if noise[nearest] * _NEARER < noise[place]:
+                raise VerificationError(
+                    f"{_name(path, spec)} does not keep the images of a batch apart",
+                    got=f"{name} of image {place + 1} nearest to that of image {nearest + 1}",
+                    expected="the outputs of each image in its place",
+                    fix=_REPORT,
+                )
+
+
+def _name(path: Path, spec: DetectorSpec) -> str:
+    """As it is called in its bundle."""
+    parent = f"{spec.precision}/batch{spec.input.batch}" if spec.input.batch > 1 else spec.precision
+    return f"{parent}/{path.name}"
+
+
+def _check_output(path: Path, output: OutputDifference, spec: DetectorSpec, place: int) -> None:
+    name, what = _name(path, spec), output.name
+    if spec.input.batch > 1:
+        what = f"{what} of image {place + 1} in a batch of {spec.input.batch}"
     if output.max_relative_error >= ERROR_LIMIT:
         raise VerificationError(
             f"{name} does not compute what it was exported from",
-            got=f"{output.name} with another shape, or values that are not finite",
+            got=f"{what} with another shape, or values that are not finite",
             expected="the shape of the spec and finite values",
             fix=_REPORT,
         )
     if spec.precision == "fp32" and output.max_relative_error > FLOAT_MAX_RELATIVE_ERROR:
         raise VerificationError(
             f"{name} does not compute what it was exported from",
-            got=f"{output.name} with a relative error of {output.max_relative_error:.2g}",
+            got=f"{what} with a relative error of {output.max_relative_error:.2g}",
             expected=f"{FLOAT_MAX_RELATIVE_ERROR:g} at most",
             fix=_REPORT,
         )
@@ -118,7 +191,7 @@ def _check_output(path: Path, output: OutputDifference, spec: DetectorSpec) -> N
         graph = "float graph" if spec.quantization is None else "fake-quantized graph"
         raise VerificationError(
             f"{name} is too far from the {graph} that it was exported from",
-            got=f"{output.name} with {output.snr_db:.1f} dB signal to noise",
+            got=f"{what} with {output.snr_db:.1f} dB signal to noise",
             expected=f"{limit:g} dB at least",
             fix=("" if spec.quantization is None else "calibrate on images like those it was trained on, ")
             + f"train a detector that has learned little for longer, or leave {spec.precision} out",

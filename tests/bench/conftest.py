@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import sys
 from pathlib import Path
 
@@ -19,8 +20,17 @@ sys.path.insert(0, str(Path(__file__).parent))
 @pytest.fixture(scope="session")
 def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     """A bundle with the same ONNX network as fp32 and as int8; it sees a class-0 object in every cell."""
+    return _made(tmp_path_factory.mktemp("benchmark") / "bundle", (1,))
+
+
+@pytest.fixture(scope="session")
+def batched(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    """The same for one image, two and sixteen at once."""
+    return _made(tmp_path_factory.mktemp("batched") / "bundle", (1, 2, 16))
+
+
+def _made(root: Path, batches: tuple[int, ...]) -> Bundle:
     pytest.importorskip("onnxruntime")
-    root = tmp_path_factory.mktemp("benchmark") / "bundle"
     priors = SsdPriors(feature_maps_hw=((4, 4),), scales=(0.2, 0.4), aspect_ratios=((2.0,),))
     spec = DetectorSpec(
         name="tiny",
@@ -33,19 +43,21 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
         labels=("one", "two"),
     )
     artifacts = []
-    for precision in ("fp32", "int8"):
-        path = root / precision / "model.onnx"
-        path.parent.mkdir(parents=True)
-        write_network(path, spec, precision)
+    for precision, batch in itertools.product(("fp32", "int8"), batches):
+        path = root / precision / (f"batch{batch}" if batch > 1 else "") / "model.onnx"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_network(path, spec.with_batch(batch), precision)
         files = (FileEntry.of(root, path),)
-        artifacts.append(Artifact(target="onnx", precision=precision, runtime="ort", files=files))
+        artifacts.append(
+            Artifact(target="onnx", precision=precision, batch=batch, runtime="ort", files=files)
+        )
     manifest = Manifest(spec=spec, artifacts=tuple(artifacts))
     write_atomically(root / MANIFEST, manifest.model_dump_json())
     return Bundle(root, manifest)
 
 
 def write_network(path: Path, spec: DetectorSpec, precision: Precision) -> None:
-    """The mean of the image, times zero, plus constants: offsets 0 and logits of class 0."""
+    """The mean of each image, times zero, plus constants: offsets 0 and logits of class 0."""
     import onnx
     from onnx import TensorProto, helper, numpy_helper
 
@@ -56,10 +68,11 @@ def write_network(path: Path, spec: DetectorSpec, precision: Precision) -> None:
         "zero": np.zeros((1, 1, 1), np.float32),
         "offsets": np.zeros(outputs["box_offsets"].shape, np.float32),
         "logits": logits,
-        "shape": np.array([1, 1, 1], np.int64),
+        "shape": np.array([-1, 1, 1], np.int64),
+        "axes": np.array([1, 2, 3], np.int64),
     }
     nodes = [
-        helper.make_node("ReduceMean", ["images"], ["mean"], keepdims=1),
+        helper.make_node("ReduceMean", ["images", "axes"], ["mean"], keepdims=1),
         helper.make_node("Reshape", ["mean", "shape"], ["scalar"]),
         helper.make_node("Mul", ["scalar", "zero"], ["nothing"]),
         helper.make_node("Add", ["nothing", "offsets"], ["box_offsets"]),

@@ -53,6 +53,16 @@ def test_what_was_kept_comes_back_oldest_first(history: Path):
     assert (last.ratio, last.low, last.high) == (1, 1, 1)
 
 
+def test_the_batch_of_a_row_is_kept_and_rows_of_the_second_schema_are_of_one_image(history: Path):
+    History(history).append(report())
+    with sqlite3.connect(history) as connection:
+        connection.execute("ALTER TABLE rows DROP COLUMN batch")
+        connection.execute("PRAGMA user_version = 2")
+    rows = [row.model_copy(update={"batch": 4}) for row in report().rows]
+    History(history).append(report().model_copy(update={"rows": tuple(rows)}))
+    assert [entry.batch for entry in History(history).entries()] == [1, 1, 4, 4]
+
+
 def test_the_user_s_history_is_where_their_data_lies_unless_another_is_named(monkeypatch, tmp_path: Path):
     monkeypatch.setenv("EDGEDET_HISTORY", str(tmp_path / "named.sqlite"))
     assert default_path() == tmp_path / "named.sqlite"
@@ -68,12 +78,13 @@ def test_a_history_of_the_first_schema_is_read_and_written_on(history: Path):
     History(history).append(report())
     with sqlite3.connect(history) as connection:
         connection.execute("ALTER TABLE rows DROP COLUMN processes")
+        connection.execute("ALTER TABLE rows DROP COLUMN batch")
         connection.execute("PRAGMA user_version = 1")
-    assert [entry.processes for entry in History(history).entries()] == [None, None]
+    assert [(entry.processes, entry.batch) for entry in History(history).entries()] == [(None, 1)] * 2
     History(history).append(report())
     assert [entry.processes for entry in History(history).entries()] == [None, None, 1, 1]
     with sqlite3.connect(history) as connection:
-        assert connection.execute("PRAGMA user_version").fetchone() == (2,)
+        assert connection.execute("PRAGMA user_version").fetchone() == (3,)
 
 
 def foreign(path: Path) -> None:
@@ -88,12 +99,12 @@ def broken(path: Path) -> None:
 def later(path: Path) -> None:
     History(path)
     with sqlite3.connect(path) as connection:
-        connection.execute("PRAGMA user_version = 3")
+        connection.execute("PRAGMA user_version = 4")
 
 
 @pytest.mark.parametrize(
     ("spoil", "said"),
-    [(foreign, "another program"), (broken, "not a database"), (later, "schema version 3")],
+    [(foreign, "another program"), (broken, "not a database"), (later, "schema version 4")],
 )
 def test_a_file_that_is_no_history_is_refused_and_stays_as_it_is(tmp_path: Path, spoil, said):
     path = tmp_path / "file"

@@ -40,6 +40,36 @@ def test_speed_up_is_against_the_same_runtime_and_threads():
     assert [row.speedup_vs_fp32 for row in rows] == [1, 1, 2, 4, None]
 
 
+def test_a_batch_is_timed_as_a_whole_and_counted_by_its_images():
+    (row,) = benchmark_rows(
+        [measured(inference_ms=(38.0,), frames=50, batch=4, turns=[turn([38.0] * 25, 2.0)] * 12)]
+    )
+    assert (row.batch, row.total_ms.p50, row.frames, row.fps) == (4, 40, 4 * 25 * 12, 100)
+    assert row.detections_per_frame == 0.75, "three objects in the four images of a batch"
+    assert row.p50_interval == (40, 40)
+    assert "so few inferences" not in warned(measured(batch=4, turns=[turn([38.0] * 50)] * 2))
+    assert "ort fp32 batch 4 with 1 thread" in warned(measured(batch=4, turns=[turn([38.0] * 49)] * 2))
+
+
+def test_the_gain_of_a_batch_is_against_one_image_of_the_same_runtime_precision_and_threads():
+    def blocks(ms: float, **changes) -> Measured:
+        return measured(turns=[turn([ms])] * 12, **changes)
+
+    rows = benchmark_rows(
+        [
+            blocks(10.0),
+            blocks(15.0, batch=2),
+            blocks(4.0, precision="int8"),
+            blocks(8.0, precision="int8", batch=2),
+            blocks(6.0, precision="int8", batch=2, threads=2),
+            blocks(15.0, batch=2, alone=True),
+        ]
+    )
+    assert [row.gain_over_batch_1 for row in rows] == [None, 1.333, None, 1, None, None]
+    assert rows[1].gain_interval == (1.333, 1.333)
+    assert [row.speedup_vs_fp32 for row in rows] == [1, 1, 2.5, 1.875, None, None]
+
+
 def test_a_slow_phase_that_hits_both_does_not_change_the_speed_up():
     def turns(fast: float, slow: float):
         return [turn([ms] * 50) for ms in (fast, slow, slow, slow)]
@@ -186,7 +216,7 @@ def test_int8_that_is_slower_than_float_is_said_plainly():
     ("row", "machine", "load", "said"),
     [
         (measured(stable=False), MACHINE, 0.0, "not steady before measuring: ort fp32 with 1 thread"),
-        (measured(frames=20), MACHINE, 0.0, "so few frames"),
+        (measured(frames=20), MACHINE, 0.0, "so few inferences"),
         (measured(threads=4), MACHINE, 0.0, "more threads than 2 cores: ort fp32 with 4"),
         (measured(), MACHINE, 1.6, "a load of 1.6 on 2 cores before the first measurement"),
         (measured(), MACHINE.model_copy(update={"governor": "powersave"}), 0.0, "'powersave'"),

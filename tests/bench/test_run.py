@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 import pytest
 
-from edgedet.bench import BenchmarkReport, run, run_benchmark, turns, worker
+from edgedet.bench import BenchmarkReport, run, run_benchmark, stopwatch, turns, worker
 from edgedet.bench.cold_start import measure_cold_start
 from edgedet.bench.contenders import Contender
 from edgedet.bench.run import forecast
@@ -25,6 +25,7 @@ from edgedet.bench.workers import Order, Turn, Worker
 from edgedet.data import open_dataset
 from edgedet.errors import BundleError, DataError, InternalError, MissingExtraError, UsageError, VendorError
 from edgedet.executed import ExecutedGraph, ExecutedOperator
+from edgedet.pipeline import load
 from edgedet.registry import install_command
 
 
@@ -44,6 +45,86 @@ def test_a_report_says_which_images_of_which_split_were_shown(bundle, report):
     split = open_dataset("builtin", "val")
     other = run_benchmark(bundle.root, precisions=["FP32"], dataset=split, duration_s=0.1)
     assert other.images.startswith("the first 8 images of builtin val, shown in turn, ")
+
+
+def test_each_batch_has_a_row_whose_frames_are_images(batched):
+    report = run_benchmark(batched.root, threads=(1,), duration_s=0.4, batches=(1, 16), least_frames=400)
+    rows = {(row.precision, row.batch): row for row in report.rows}
+    assert list(rows) == [("fp32", 1), ("fp32", 16), ("int8", 1), ("int8", 16)]
+    for (precision, batch), row in rows.items():
+        assert row.frames % batch == 0
+        assert row.frames >= 400
+        assert row.detections_per_frame == rows[precision, 1].detections_per_frame, "of an image"
+        assert row.total_ms.p50 * row.fps == pytest.approx(1000 * batch, rel=0.5)
+        assert (row.gain_over_batch_1 is None, row.gain_interval is None) == (batch == 1,) * 2
+        assert row.model_bytes == batched.artifact("ort", precision, batch).bytes
+    assert BenchmarkReport.model_validate_json(report.model_dump_json()) == report
+    assert report.scenario.batches == (1, 16)
+
+
+def test_a_batch_of_nothing_but_its_first_image_would_be_seen(batched, monkeypatch):
+    """Objects of all images of a batch are counted, so that images that were left out show."""
+    decode = stopwatch.decode_batch
+    monkeypatch.setattr(stopwatch, "decode_batch", lambda o, spec, g: decode(o, spec, g[:1]))
+    with load(batched.root, "ort", "fp32", batch=16) as pipeline:
+        images = [np.zeros((40, 40, 3), np.uint8)]
+        counted = stopwatch.Stopwatch(pipeline, images).measure(0.01).detections
+        found = pipeline.detect_batch(images * 16)
+    assert counted[0] * 16 == sum(map(len, found)) > 0
+
+
+def test_without_a_batch_only_artifacts_of_one_image_are_measured(batched):
+    report = run_benchmark(batched.root, duration_s=0.1)
+    assert [(row.precision, row.batch) for row in report.rows] == [("fp32", 1), ("int8", 1)]
+    assert report.skipped == ()
+    with pytest.raises(UsageError, match=r"no artifact for that batch; got 3; expected some of 1, 2, 16"):
+        run_benchmark(batched.root, batches=(1, 3))
+
+
+def test_a_lone_artifact_of_a_batch_is_measured_in_its_batch(batched, tmp_path: Path):
+    shutil.copy(batched.root / "int8" / "batch2" / "model.onnx", tmp_path / "lone.onnx")
+    report = run_benchmark(tmp_path / "lone.onnx", duration_s=0.1, cold_starts=1)
+    (row,) = report.rows
+    assert (row.batch, row.gain_over_batch_1) == (2, None)
+    assert row.cold_start.total_ms > 0
+    assert report.scenario.name == "batched"
+    assert run_benchmark(tmp_path / "lone.onnx", duration_s=0.1, batches=[2]).rows[0].batch == 2
+    with pytest.raises(UsageError, match="is one artifact; got batch 1; expected ort int8 batch 2"):
+        run_benchmark(tmp_path / "lone.onnx", batches=[1])
+
+
+def test_the_rule_of_a_single_stream_is_said_of_one_image_at_a_time_only(batched, monkeypatch):
+    def turn(worker: Worker, seconds: float, least_frames: int = 1, *, settle: bool = True) -> Turn:
+        count = -(-least_frames // worker.order.batch)
+        times = Times([0.1] * count, [0.7] * count, [0.2] * count, [1] * count)
+        return Turn(times, seconds if worker.order.batch == 1 else 0.9 * seconds)
+
+    monkeypatch.setattr(Worker, "measure", turn)
+    both = run_benchmark(batched.root, precisions=["fp32"], duration_s=60, batches=(1, 16)).scenario
+    assert both.name == "single-stream"
+    assert "s a row of batch 1; MLPerf's 1024 and 60 s held there, and are not for larger batches" in str(
+        both
+    )
+    alone = run_benchmark(batched.root, precisions=["fp32"], duration_s=60, batches=(16,)).scenario
+    assert alone.name == "batched"
+    assert str(alone).endswith("MLPerf's 1024 and 60 s are for one image at a time")
+    assert "held" not in str(alone)
+
+
+def test_a_batch_that_does_not_open_costs_its_own_row_and_is_named(batched, monkeypatch):
+    start = Worker.__init__
+
+    def fail(worker: Worker, order: Order):
+        if order.batch == 16:
+            raise InternalError("no memory", got="a", expected="b", fix="c")
+        start(worker, order)
+
+    monkeypatch.setattr(Worker, "__init__", fail)
+    report = run_benchmark(batched.root, precisions=["fp32"], duration_s=0.1, batches=(1, 16))
+    assert [row.batch for row in report.rows] == [1]
+    assert [one.reason for one in report.skipped] == [
+        "with 1 thread and a batch of 16, no memory; got a; expected b. Fix: c"
+    ]
 
 
 def test_every_block_goes_there_and_back_and_begins_with_another_lane():
@@ -189,8 +270,8 @@ def test_a_worker_gives_runtime_and_resize_the_threads_of_its_order(bundle, monk
     order = json.loads(Order(bundle.root, "ort", "fp32", threads, tmp_path / "images.npz").to_json())
     opened = []
 
-    def load(*arguments):
-        opened.append(original(*arguments))
+    def load(*arguments, **options):
+        opened.append(original(*arguments, **options))
         return opened[-1]
 
     original = worker.load

@@ -100,6 +100,7 @@ def test_what_differs_from_the_run_before_is_named():
         {"runtime": "openvino"},
         {"precision": "fp32"},
         {"threads": 2},
+        {"batch": 2},
         {"scenario": "sustained"},
     ],
 )

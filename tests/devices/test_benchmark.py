@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from stand_in import StandIn
 
-from edgedet.bench.remote import run_benchmark_on
+from edgedet.bench.remote import _source_files, run_benchmark_on
 from edgedet.bundle import Bundle
 from edgedet.data import open_dataset
 from edgedet.devices import RemoteDevice
@@ -49,6 +49,20 @@ def test_the_report_is_that_of_the_device_and_nothing_is_left(full_bundle: Bundl
     assert said[0].startswith("ssh://pi@camera: ")
     assert shown["ssh://pi@camera: Measuring"] > 1
     assert stand_in.is_clean
+
+
+def test_a_device_gets_the_batches_that_are_asked_for_and_no_others(
+    batched_bundle: Bundle, stand_in: StandIn
+) -> None:
+    for batches in ((1,), (1, 2)):
+        with RemoteDevice(stand_in.address) as device:
+            report = run_benchmark_on(
+                device, batched_bundle.root, ("ort",), ("fp32",), batches=batches, threads=(1,), **QUICK
+            )
+        assert [row.batch for row in report.rows] == list(batches)
+        files, _ = _source_files(batched_bundle.root, ("ort",), ("fp32",), batches)
+        models = [name for name in files if name.endswith(".onnx")]
+        assert models == ["bundle/fp32/model.onnx", "bundle/fp32/batch2/model.onnx"][: len(batches)]
 
 
 def test_a_connection_that_is_cut_does_not_end_the_measurement(

@@ -14,7 +14,7 @@ SURFACE = {
     "edgedet": ["Bundle", "Detections", "DetectorSpec", "EdgedetError", "Pipeline", "load", "open_bundle"],
     "edgedet.bench": ["BenchmarkReport", "BenchmarkRow", "Percentiles", "run_benchmark"],
     "edgedet.data": ["Dataset", "LabelledImage", "Summary", "SummaryRecord", "open_dataset", "read_image"],
-    "edgedet.decode": ["Candidates", "decode", "find_candidates", "suppress"],
+    "edgedet.decode": ["Candidates", "decode", "decode_batch", "find_candidates", "suppress"],
     "edgedet.devices": ["Address", "LOCAL", "RemoteDevice", "parse_address"],
     "edgedet.evaluate": [
         "AccuracyReport",

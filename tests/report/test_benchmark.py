@@ -71,6 +71,20 @@ def test_the_page_has_a_line_of_the_table_for_each_row_and_a_curve_where_time_wa
     assert "single-stream: at least 2000 frames and 61 s a row" in text.replace("&#39;", "'")
 
 
+def test_the_page_of_a_sweep_has_a_column_of_batches_and_what_each_gains(report, tmp_path: Path):
+    write_benchmark(tmp_path / "single.html", report)
+    assert "batch" not in (tmp_path / "single.html").read_text("utf-8")
+    swept = report.rows[1].model_copy(
+        update={"batch": 4, "gain_over_batch_1": 1.25, "gain_interval": (1.2, 1.3)}
+    )
+    write_benchmark(tmp_path / "page.html", report.model_copy(update={"rows": (*report.rows, swept)}))
+    text = (tmp_path / "page.html").read_text("utf-8")
+    assert "<th>batch</th>" in text
+    assert "<td>4</td>" in text
+    assert "<td>1.25</td><td>1.20 to 1.30</td>" in text
+    assert f"{swept.runtime} {swept.precision} batch 4, 1 thread" in text
+
+
 def test_a_curve_rises_where_a_frame_takes_longer_and_falls_where_the_clock_does(report):
     curve = curve_of(report.rows[1])
 

@@ -4,6 +4,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
+from pydantic import ValidationError
 
 from edgedet.errors import ConfigError, UsageError
 from edgedet.models.zoo import ZOO, zoo_config
@@ -81,13 +82,22 @@ def test_the_example_of_every_detector_of_the_zoo_reads_back_as_the_defaults(tmp
 def test_an_example_holds_every_key_that_has_more_than_one_legal_value():
     written = tomllib.loads(example_config("ssdlite320_mobilenetv2"))
     whole = TrainConfig(detector=zoo_config("ssdlite320_mobilenetv2", ("cat", "dog"))).model_dump()
-    fixed = {"detector.input.name", "detector.input.layout", "detector.input.dtype", "detector.head.type"}
+    fixed = {f"detector.input.{name}" for name in ("name", "batch", "layout", "dtype")} | {
+        "detector.head.type"
+    }
     assert set(dotted(whole)) - set(dotted(written)) == fixed
 
 
 def dotted(table: dict, prefix: str = ""):
     for key, value in table.items():
         yield from dotted(value, f"{prefix}{key}.") if isinstance(value, dict) else [prefix + key]
+
+
+def test_a_detector_that_is_trained_is_of_one_image_at_a_time():
+    written = tomllib.loads(example_config("ssdlite320_mobilenetv2"))
+    written["detector"]["input"]["batch"] = 2
+    with pytest.raises(ValidationError, match=r"input\.batch is 1 here, got 2"):
+        TrainConfig.model_validate(written)
 
 
 def test_an_example_of_an_unknown_name_is_refused():
