@@ -106,7 +106,8 @@ def run_benchmark(
         least_frames = SINGLE_STREAM_FRAMES if duration_s >= SINGLE_STREAM_S and not sustained else 1
     plan = _Plan(duration_s, least_frames, sustained, noise and not sustained, cold_starts)
     jobs = [(contender, count) for contender in contenders for count in dict.fromkeys(threads)]
-    measured, difference = _measure(jobs, plan, frames, runtimes, skipped, track, announce)
+    failed: list[str] = []
+    measured, difference = _measure(jobs, plan, frames, runtimes, skipped, track, announce, failed)
     rows = tuple(row.model_copy(update={"device": device}) for row in benchmark_rows(measured))
     return BenchmarkReport(
         detector=spec.name,
@@ -118,6 +119,7 @@ def run_benchmark(
             *unknown_coverage(rows),
             *warnings_of(rows, environment, load_average, difference),
             *fallback_warnings(measured),
+            *failed,
         ),
         environment=environment,
         scenario=_scenario(rows, plan),
@@ -146,14 +148,23 @@ def _measure(
     skipped: list[Skipped],
     track: Track,
     announce: Callable[[str], None] | None,
+    failed: list[str],
 ) -> tuple[list[Measured], Noise | None]:
-    """What each job measured, and what the one that was measured as two differs by."""
+    """What each job measured, and what the one that was measured as two differs by.
+
+    What fails beside them is no reason to lose them: `failed` takes a sentence of it.
+    """
     with ExitStack() as stack:
         images = _saved(frames, stack)
         lanes = _open_all(jobs, images, asked, skipped, stack, track)
         if plan.noise:
             last = lanes[-1]
-            lanes.append(Lane(last.contender, stack.enter_context(Worker(last.worker.order)), again=True))
+            try:
+                again = stack.enter_context(Worker(last.worker.order))
+            except (MissingError, InternalError) as exc:
+                failed.append(f"the noise is not known: a second process could not be opened: {exc}")
+            else:
+                lanes.append(Lane(last.contender, again, again=True))
         if announce is not None:
             announce(forecast(len(lanes), plan.duration_s, plan.least_frames, sustained=plan.sustained))
         if plan.sustained:
@@ -163,7 +174,7 @@ def _measure(
         left = [lane for lane in lanes if lane.turns]
         measured = [_measured(lane, plan) for lane in track(left, "Reading graphs", len(left))]
     own = [one for one, lane in zip(measured, left, strict=True) if not lane.again]
-    return _with_cold_starts(own, left, plan.cold_starts, frames, track), _noise(left, measured)
+    return _with_cold_starts(own, left, plan.cold_starts, frames, track, failed), _noise(left, measured)
 
 
 def forecast(measurements: int, duration_s: float, least_frames: int, *, sustained: bool = False) -> str:
@@ -313,6 +324,7 @@ def _with_cold_starts(
     processes: int,
     frames: Sequence[Image],
     track: Track,
+    failed: list[str],
 ) -> list[Measured]:
     """The same with the times of cold starts, which run when all workers have ended."""
     if processes < 1:
@@ -320,11 +332,13 @@ def _with_cold_starts(
     orders = [lane.worker.order for lane in lanes if not lane.again]
     with ExitStack() as stack:
         images = _saved(frames, stack)
-        pairs = list(zip(measured, orders, strict=True))
-        return [
-            replace(one, cold_start=measure_cold_start(replace(order, images=images), processes))
-            for one, order in track(pairs, "Starting cold", len(pairs))
-        ]
+        pairs, started = list(zip(measured, orders, strict=True)), []
+        for one, order in track(pairs, "Starting cold", len(pairs)):
+            cold = measure_cold_start(replace(order, images=images), processes)
+            if isinstance(cold, str):
+                failed.append(f"{one.runtime} {one.precision} failed when it was started cold: {cold}")
+            started.append(one if isinstance(cold, str) else replace(one, cold_start=cold))
+        return started
 
 
 def _scenario(rows: Sequence[BenchmarkRow], plan: _Plan) -> Scenario:

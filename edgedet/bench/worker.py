@@ -58,14 +58,18 @@ def _serve(order: dict[str, Any], answers: TextIO) -> None:
 
 
 def turn(stopwatch: Stopwatch, request: dict[str, Any], system: Path) -> dict[str, Any]:
-    """Measure once; the machine is read right behind the last frame, while its clock is that of work."""
+    """Measure once; the machine is read right behind the last frame, while its clock is that of work.
+
+    Energy is read first: what reading the rest takes is not of the frames.
+    """
     if request["settle"]:
         stopwatch.settle(request["seconds"])
     counters, started = read_energy(system), time.perf_counter()
     times = stopwatch.measure(request["seconds"], request["frames"])
     seconds = time.perf_counter() - started
+    spent = read_energy(system)
     condition = read_condition(system)
-    joules, source = joules_between(counters, read_energy(system), seconds)
+    joules, source = joules_between(counters, spent, seconds)
     return {
         "times": dataclasses.asdict(times),
         "seconds": seconds,

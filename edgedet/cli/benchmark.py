@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -33,6 +34,7 @@ from edgedet.devices.together import on_all, open_all
 from edgedet.errors import UsageError
 from edgedet.files import check_writable
 from edgedet.report.benchmark import write_benchmark
+from edgedet.report.template import check_renders
 from edgedet.spec import MOST_IMAGES
 
 SPEEDUP_NOTE = (
@@ -86,7 +88,9 @@ _Sustained = Annotated[
 ]
 _Twice = Annotated[
     bool | None,
-    typer.Option("--aa/--no-aa", help="Measure one artifact as two to see the noise; not if quick."),
+    typer.Option(
+        "--aa/--no-aa", help="Measure one artifact as two to see the noise; by default from 60 s on."
+    ),
 ]
 _AllowFallback = Annotated[
     bool, typer.Option("--allow-fallback", help="Only warn of INT8 that ran in float or elsewhere.")
@@ -136,6 +140,7 @@ def run(
             raise _no_model()
         if html is not None:
             check_writable(html)
+            check_renders()
         seconds = _seconds(duration, quick=quick)
         kept = None if no_history else history_from(history)
         is_long = seconds >= SINGLE_STREAM_S
@@ -154,20 +159,23 @@ def run(
         }
         with Bars() as bars:
             dataset = None if data is None else open_dataset(data, split)
-            found = _measure(model, addresses, dataset, options, bars, keep=keep_on_device)
+            found = _measure(
+                model, addresses, dataset, options, bars, partial(_keep, kept), stay=keep_on_device
+            )
         reports = [one for one in found if isinstance(one, BenchmarkReport)]
         for report in reports:
-            _keep(kept, report)
             show(report, output)
-            if html is not None:
-                write_benchmark(html, report)
-                output.line(f"wrote {html}")
         values = [report.model_dump(mode="json") for report in reports]
         if reports:
             output.json(values[0] if len(addresses) == 1 else {"reports": values})
-        for one in found:
-            if isinstance(one, Exception):
-                raise one
+        if reports and html is not None:
+            write_benchmark(html, reports[0])
+            output.line(f"wrote {html}")
+        failures = [one for one in found if isinstance(one, Exception)]
+        for failure in failures[1:]:
+            notice(f"edgedet: {failure}")
+        if failures:
+            raise failures[0]
     fallen = [report for report in reports if report.fallbacks]
     if fallen and not allow_fallback:
         for report in fallen:
@@ -181,25 +189,37 @@ def _measure(
     dataset: Dataset | None,
     options: Mapping[str, Any],
     bars: Bars,
+    keep: Callable[[BenchmarkReport], None],
     *,
-    keep: bool,
+    stay: bool,
 ) -> list[BenchmarkReport | Exception]:
-    """A report a device, or why there is none. This machine is measured when it sends nothing any more."""
+    """A report a device, or why there is none; each is kept as soon as it is there.
+
+    This machine is measured when it sends nothing any more.
+    """
+
+    def kept(report: BenchmarkReport) -> BenchmarkReport:
+        keep(report)
+        return report
+
     with ExitStack() as stack:
         remote = [address for address in addresses if address.transport != LOCAL]
-        devices = open_all(remote, stack, stay=keep, tell=bars.say)
+        devices = open_all(remote, stack, stay=stay, tell=bars.say)
         found = on_all(
             devices,
-            lambda device: run_benchmark_on(
-                device, model, dataset=dataset, track=bars, announce=bars.say, **options
+            lambda device: kept(
+                run_benchmark_on(device, model, dataset=dataset, track=bars, announce=bars.say, **options)
             ),
         )
     by_address: dict[Address, BenchmarkReport | Exception] = dict(zip(remote, found, strict=True))
     for address in addresses:
         if address.transport == LOCAL:
-            by_address[address] = run_benchmark(
-                model, dataset=dataset, track=bars, announce=bars.say, **options
-            )
+            try:
+                by_address[address] = kept(
+                    run_benchmark(model, dataset=dataset, track=bars, announce=bars.say, **options)
+                )
+            except Exception as exc:  # of this machine, which is no reason to lose what others measured
+                by_address[address] = exc
     return [by_address[address] for address in addresses]
 
 
@@ -261,7 +281,11 @@ def speed_cells(row: BenchmarkRow) -> tuple[str, str | None]:
 def show(report: BenchmarkReport, output: Output) -> None:
     """Print one line an artifact, batch and number of threads; times in milliseconds."""
     machine = report.environment
-    output.line(f"{report.detector} on {report.images}; {machine.cpu}, {machine.cores} cores, {machine.os}")
+    devices = [device for device in dict.fromkeys(row.device for row in report.rows) if device != LOCAL]
+    where = "".join(f"{device}: " for device in devices)
+    output.line(
+        f"{report.detector} on {report.images}; {where}{machine.cpu}, {machine.cores} cores, {machine.os}"
+    )
     if report.scenario is not None:
         output.line(str(report.scenario))
     output.line()

@@ -12,6 +12,7 @@ from edgedet.files import write_atomically
 from edgedet.report.template import render
 from edgedet.report.wording import NOTHING
 
+_COLD_COLUMNS = ("runtime", "precision", "threads", "Python", "import", "open", "first frame", "total ms")
 _TEMPLATE = "benchmark.html.j2"
 
 # Of the drawing, in its own units.
@@ -55,6 +56,8 @@ def write_benchmark(path: Path, report: BenchmarkReport) -> None:
     page = render(
         _TEMPLATE,
         report=report,
+        headline=_headline(report),
+        cold_columns=_COLD_COLUMNS,
         columns=_columns(is_swept),
         rows=[(_cells(row, is_swept), row in report.fallbacks) for row in report.rows],
         cold=[_cold_cells(row) for row in report.rows if row.cold_start is not None],
@@ -63,6 +66,14 @@ def write_benchmark(path: Path, report: BenchmarkReport) -> None:
         height=_HEIGHT,
     )
     write_atomically(path, page)
+
+
+def _headline(report: BenchmarkReport) -> str:
+    """The row with the most images a second."""
+    row = max(report.rows, key=lambda one: one.fps)
+    threads = f"{row.threads} thread{'s' * (row.threads > 1)}"
+    name = artifact_name(row.runtime, row.precision, row.batch)
+    return f"Fastest: {name} with {threads}, {row.fps:.1f} images a second, p50 {row.total_ms.p50:.2f} ms."
 
 
 def curve_of(row: BenchmarkRow) -> Curve:

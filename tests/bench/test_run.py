@@ -225,6 +225,24 @@ def test_a_second_worker_of_the_same_artifact_that_fails_costs_nothing_but_the_n
     assert (len(report.rows), report.skipped, report.noise) == (2, (), None)
 
 
+def test_a_second_worker_that_cannot_be_opened_costs_nothing_but_the_noise(bundle, monkeypatch):
+    opened = []
+
+    def fail(order: Order) -> Worker:
+        opened.append(order)
+        if len(opened) == 2:
+            raise InternalError("no memory", got="a", expected="b", fix="c")
+        return Worker(order)
+
+    monkeypatch.setattr("edgedet.bench.run.Worker", fail)
+    report = run_benchmark(bundle.root, ["ort"], ["fp32"], duration_s=0.1, noise=True)
+    assert (len(report.rows), report.noise) == (1, None)
+    assert any(
+        "the noise is not known: a second process could not be opened: no memory" in w
+        for w in report.warnings
+    )
+
+
 def test_alone_each_runs_for_the_whole_time_and_is_compared_with_itself(bundle):
     report = run_benchmark(bundle.root, duration_s=2.0, sustained=True)
     assert report.scenario.name == "sustained"
@@ -249,10 +267,17 @@ def test_a_cold_start_is_timed_from_the_start_of_a_fresh_process(bundle):
     assert cold.interpreter_ms > 50, "Python, numpy, cv2 and pydantic are imported before anything else"
 
 
-def test_a_cold_start_that_fails_is_unknown(bundle, tmp_path: Path):
+def test_a_cold_start_that_fails_is_said_with_its_reason(bundle, tmp_path: Path, monkeypatch):
     np.savez(tmp_path / "images.npz", np.zeros((40, 40, 3), np.uint8))
     order = Order(bundle.root, "ort", "fp16", 1, tmp_path / "images.npz")
-    assert measure_cold_start(order, 1) is None
+    why = measure_cold_start(order, 1)
+    assert isinstance(why, str)
+    assert "exit status" in why
+    assert "fp16" in why
+    monkeypatch.setattr("edgedet.bench.run.measure_cold_start", lambda *_: why)
+    report = run_benchmark(bundle.root, ["ort"], ["fp32"], duration_s=0.1, cold_starts=1)
+    assert report.rows[0].cold_start is None
+    assert f"ort fp32 failed when it was started cold: {why}" in report.warnings
 
 
 @pytest.fixture

@@ -15,6 +15,7 @@ import pytest
 from stand_in import StandIn
 
 from edgedet.bench import BenchmarkReport, run_benchmark
+from edgedet.bench.history import History
 from edgedet.bundle import Bundle
 from edgedet.cli import main
 from edgedet.devices import RemoteDevice
@@ -87,3 +88,20 @@ def test_one_machine_by_two_addresses_is_refused(
     assert main(words) == UsageError.exit_code
     assert "two of the devices are one machine" in capsys.readouterr().err
     assert stand_in.is_clean
+
+
+def test_what_a_device_measured_is_kept_where_this_machine_fails(
+    full_bundle: Bundle, stand_in: StandIn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: Any, **__: Any) -> BenchmarkReport:
+        raise VendorError("ort could not run", got="a", expected="b", fix="c")
+
+    measured = run_benchmark(full_bundle.root, ("ort",), ("fp32",), duration_s=0.1)
+    monkeypatch.setattr("edgedet.cli.benchmark.run_benchmark_on", lambda *_, **__: measured)
+    monkeypatch.setattr("edgedet.cli.benchmark.run_benchmark", fail)
+    file, history = tmp_path / "report.json", tmp_path / "history.sqlite"
+    words = ["benchmark", str(full_bundle.root), "--quick", "--history", str(history), "--json", str(file)]
+    words += ["--device", device_of(stand_in), "--device", "local"]
+    assert main(words) == VendorError.exit_code
+    assert len(json.loads(file.read_text())["reports"]) == 1
+    assert len(History(history).entries()) == 1

@@ -80,8 +80,9 @@ def test_the_page_of_a_sweep_has_a_column_of_batches_and_what_each_gains(report,
     write_benchmark(tmp_path / "page.html", report.model_copy(update={"rows": (*report.rows, swept)}))
     text = (tmp_path / "page.html").read_text("utf-8")
     assert "<th>batch</th>" in text
-    assert "<td>4</td>" in text
-    assert "<td>1.25</td><td>1.20 to 1.30</td>" in text
+    assert '<td data-name="batch">4</td>' in text
+    gain = '<td data-name="× batch 1">1.25</td>'
+    assert f'{gain}<td data-name="95 % interval">1.20 to 1.30</td>' in text
     assert f"{swept.runtime} {swept.precision} batch 4, 1 thread" in text
 
 
@@ -102,3 +103,15 @@ def test_a_machine_that_tells_no_clock_has_no_line_of_it(report):
     bare = tuple(Moment(t_s=m.t_s, p50_ms=m.p50_ms, p90_ms=m.p90_ms) for m in SERIES)
     curve = curve_of(report.rows[1].model_copy(update={"series": bare, "sustained": None}))
     assert (curve.mhz, curve.note) == ("", "this machine tells neither clock nor temperature")
+
+
+def test_each_cell_has_the_name_of_its_column_for_narrow_screens(report, tmp_path: Path):
+    write_benchmark(tmp_path / "page.html", report)
+    text = (tmp_path / "page.html").read_text("utf-8")
+    columns = re.findall(r"<th>(.*?)</th>", text)
+    named = re.findall(r'<td data-name="(.*?)">', text)
+    body = text.count("<tr") - 2  # less the heads of two tables
+    assert len(named) >= body * 8
+    assert set(named) == set(columns)
+    best = max(report.rows, key=lambda row: row.fps)
+    assert f"Fastest: {best.runtime} {best.precision}" in text
