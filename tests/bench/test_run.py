@@ -55,7 +55,6 @@ def test_each_batch_has_a_row_whose_frames_are_images(batched):
         assert row.frames % batch == 0
         assert row.frames >= 400
         assert row.detections_per_frame == rows[precision, 1].detections_per_frame, "of an image"
-        assert row.total_ms.p50 * row.fps == pytest.approx(1000 * batch, rel=0.5)
         assert (row.gain_over_batch_1 is None, row.gain_interval is None) == (batch == 1,) * 2
         assert row.model_bytes == batched.artifact("ort", precision, batch).bytes
     assert BenchmarkReport.model_validate_json(report.model_dump_json()) == report
