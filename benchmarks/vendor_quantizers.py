@@ -153,7 +153,8 @@ def ai_edge_static(task: Task) -> Path:
 
     path = task.folder / "ai_edge_quantizer.tflite"
     job = quantizer.Quantizer(str(task.model), recipe.static_wi8_ai8())
-    found = job.calibrate(dict.fromkeys(_signatures(task.model), task.feeds))
+    feeds = [{n: np.ascontiguousarray(x.transpose(0, 2, 3, 1)) for n, x in one.items()} for one in task.feeds]
+    found = job.calibrate(dict.fromkeys(_signatures(task.model), feeds))
     job.quantize(found).export_model(str(path), overwrite=True)
     return path
 
