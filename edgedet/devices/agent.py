@@ -1,7 +1,8 @@
 """The program on a device that stores files, runs jobs and streams what they write to the host.
 
-A host sends this file through standard input when it connects, so that nothing need be installed for it; only
-the standard library is used. Requests and answers are frames on standard input and output.
+A host sends this file and `keeper.py` through standard input when it connects, so that nothing need be
+installed for them; only the standard library is used. Requests and answers are frames on standard input and
+output.
 
 A session is one folder. Its keeper, a process of its own, runs the session's jobs and outlives a connection
 that is lost; a host that comes back goes on reading where it stopped. When none has come back for the time of
@@ -21,7 +22,6 @@ the lease, or the host has ended the session, the keeper removes the folder and 
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
 import importlib.util
 import json
@@ -38,22 +38,19 @@ import zipfile
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from edgedet.devices.keeper import SOURCE, lock, write_whole
+
 # What a host looks for in what a shell may print before this program runs.
 GREETING = b"\0edgedet-agent 1\n"
 
 _LENGTH = struct.Struct(">I")
 _POLL_S = 0.02
-_KEEPER_POLL_S = 0.1
 # How long a host waits for an answer whether it has the device.
 _PATIENCE_S = 2.0
 # Sessions whose keeper has ended with its machine are removed when they are as old.
 _STALE_S = 600.0
-_LOG_TAIL = 4000
 # What edgedet imports on a device, whatever it does there.
 _NEEDED = ("numpy", "cv2", "pydantic")
-
-# The bytes of this file, where a host has sent them.
-SOURCE: bytes = globals().get("SOURCE", b"")
 
 
 def read_frame(stream: BinaryIO) -> tuple[dict[str, Any], bytes]:
@@ -101,9 +98,9 @@ class Session:
         for folder in ("jobs", "parts"):
             (self.root / folder).mkdir(parents=True, exist_ok=True)
         (self.root / "lease").touch()
-        (self.root / "agent.py").write_bytes(SOURCE)
+        (self.root / "keeper.py").write_bytes(SOURCE)
         subprocess.Popen(
-            [sys.executable, str(self.root / "agent.py"), "keep", str(self.root), str(lease_s)],
+            [sys.executable, str(self.root / "keeper.py"), str(self.root), str(lease_s)],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
@@ -187,7 +184,7 @@ class Session:
         job = self.root / "jobs" / name
         (job / "records").mkdir(parents=True, exist_ok=True)
         if not (job / "order").exists():
-            _write(job / "order", json.dumps(order).encode())
+            write_whole(job / "order", json.dumps(order).encode())
 
     def follow(self, name: str, number: int, replies: BinaryIO) -> None:
         """Send the job's records from that number on, and at last how it ended."""
@@ -329,125 +326,10 @@ def _sweep(base: Path) -> None:
         try:
             age = time.time() - lease.stat().st_mtime
             with (root / "keeper").open("a") as handle:
-                if age > _STALE_S and _lock(handle.fileno()):
+                if age > _STALE_S and lock(handle.fileno()):
                     shutil.rmtree(str(root), ignore_errors=True)
         except OSError:
             continue
-
-
-def keep(root: Path, lease_s: float) -> None:
-    """Run a session's jobs, one at a time, until the session ends or its lease does; then remove it."""
-    with contextlib.suppress(OSError), (root / "keeper").open("a") as mine:
-        if not _lock(mine.fileno()):
-            return  # another keeper runs
-        device = os.open(str(root.parent), os.O_RDONLY)
-        keeper = _Keeper(root, device)
-        try:
-            while not (root / "end").exists() and not keeper.is_forgotten(lease_s):
-                keeper.look_after_jobs()
-                time.sleep(_KEEPER_POLL_S)
-        finally:
-            keeper.stop()
-            os.close(device)
-    shutil.rmtree(str(root), ignore_errors=True)
-    for folder in root.parents[:2]:  # which may hold other sessions, or what is kept
-        with contextlib.suppress(OSError):
-            folder.rmdir()
-
-
-class _Keeper:
-    """A session's jobs, and when a host was last heard of.
-
-    Args:
-        root: The session's folder.
-        device: Handle of the folder of sessions. Who has its lock has the device: two sessions at a time
-            would slow each other.
-    """
-
-    def __init__(self, root: Path, device: int) -> None:
-        self._root, self._device = root, device
-        self._renewed, self._since = 0, time.monotonic()
-        self._running: subprocess.Popen[bytes] | None = None
-        self._job = root
-        for pid in root.glob("jobs/*/pid"):  # of a keeper before this one, which was killed
-            _end_group(int(pid.read_text()), str(pid.parent))
-            if not (pid.parent / "result").exists():
-                lost = {"ended": 1, "log": "what kept it running was ended"}
-                _write(pid.parent / "result", json.dumps(lost).encode())
-
-    def is_forgotten(self, lease_s: float) -> bool:
-        """Whether the lease has run out, by a clock that nobody sets."""
-        renewed = (self._root / "lease").stat().st_mtime_ns
-        if renewed != self._renewed:
-            self._renewed, self._since = renewed, time.monotonic()
-        return time.monotonic() - self._since > lease_s
-
-    def look_after_jobs(self) -> None:
-        """Take the device when it is free; note the end of the job that runs and start the next."""
-        if not (self._root / "turn").exists():
-            if not _lock(self._device):
-                return
-            (self._root / "turn").touch()
-        if self._running is not None and self._running.poll() is not None:
-            _write(self._job / "result", json.dumps(_result(self._running, self._job)).encode())
-            self._running = None
-        waiting = _waiting(self._root) if self._running is None else None
-        if waiting is not None:
-            self._job, self._running = waiting, _start(self._root, waiting)
-
-    def stop(self) -> None:
-        """End the job that runs, with all its processes."""
-        if self._running is not None:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(self._running.pid, signal.SIGKILL)
-            self._running.wait()
-
-
-def _end_group(pid: int, words: str) -> None:
-    """Kill a group whose leader still runs that command; a number alone may be another's by now."""
-    with contextlib.suppress(OSError):
-        if words.encode() in Path(f"/proc/{pid}/cmdline").read_bytes():
-            os.killpg(pid, signal.SIGKILL)
-
-
-def _lock(handle: int) -> bool:
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        return False
-    return True
-
-
-def _waiting(root: Path) -> Path | None:
-    jobs = sorted(root.glob("jobs/*/order"))
-    return next((path.parent for path in jobs if not (path.parent / "result").exists()), None)
-
-
-def _start(root: Path, job: Path) -> subprocess.Popen[bytes]:
-    order = json.loads((job / "order").read_bytes())
-    with (job / "log").open("wb") as log:
-        process = subprocess.Popen(
-            [sys.executable, *order["arguments"]],
-            cwd=str(root),
-            env={**os.environ, **order["environment"]},
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-            start_new_session=True,
-        )
-    _write(job / "pid", str(process.pid).encode())
-    return process
-
-
-def _result(process: subprocess.Popen[bytes], job: Path) -> dict[str, Any]:
-    log = (job / "log").read_bytes()[-_LOG_TAIL:]
-    return {"ended": process.returncode, "log": log.decode(errors="replace")}
-
-
-def _write(path: Path, data: bytes) -> None:
-    temporary = path.with_name(path.name + ".new")
-    temporary.write_bytes(data)
-    os.replace(temporary, path)
 
 
 def _size(path: Path) -> int:
@@ -463,8 +345,5 @@ def _sha256(path: Path) -> str:
 
 
 if __name__ == "__main__":
-    if sys.argv[1:2] == ["keep"]:
-        keep(Path(sys.argv[2]), float(sys.argv[3]))
-    else:
-        signal.signal(signal.SIGHUP, signal.SIG_IGN)
-        serve(sys.stdin.buffer, sys.stdout.buffer)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    serve(sys.stdin.buffer, sys.stdout.buffer)

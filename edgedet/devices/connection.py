@@ -12,16 +12,24 @@ from pathlib import Path
 from typing import Any
 
 from edgedet import registry
-from edgedet.devices import agent
+from edgedet.devices import agent, keeper
 from edgedet.devices.address import Address
 from edgedet.devices.transport import Transport
 from edgedet.errors import EdgedetError, MissingDeviceError
 
-# Reads the agent from standard input and runs it, so that no command line grows long.
+# Reads the program from standard input and runs it, so that no command line grows long.
 _BOOT = (
     "import sys;s=sys.stdin.buffer;t=s.read(int(s.readline()));"
-    "exec(compile(t,'agent.py','exec'),{'__name__':'__main__','SOURCE':t})"
+    "exec(compile(t,'agent.py','exec'),{'__name__':'__main__'})"
 )
+# The agent there imports the keeper by the name that it has here.
+_PROGRAM = """import sys, types
+keeper = types.ModuleType({name!r})
+keeper.SOURCE = {keeper!r}
+exec(compile(keeper.SOURCE, "keeper.py", "exec"), vars(keeper))
+sys.modules[keeper.__name__] = keeper
+exec(compile({agent!r}, "agent.py", "exec"), {{"__name__": "__main__"}})
+"""
 # So much may a shell on the device print before the agent speaks.
 _MOST_NOISE = 65_536
 # So often in the time of a lease does a host say that it is there.
@@ -35,8 +43,9 @@ class ConnectionLostError(Exception):
 
 @cache
 def agent_source() -> bytes:
-    """The program that runs on the device."""
-    return Path(agent.__file__).read_bytes()
+    """The program that runs on the device: one text of two modules."""
+    texts = {"keeper": Path(keeper.__file__).read_bytes(), "agent": Path(agent.__file__).read_bytes()}
+    return _PROGRAM.format(name=keeper.__name__, **texts).encode()
 
 
 class Connection:

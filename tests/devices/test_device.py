@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import ast
 import os
 import signal
 import subprocess
@@ -9,18 +10,20 @@ import time
 import venv
 from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
 from stand_in import StandIn
 
-from edgedet.devices import RemoteDevice, parse_address
+from edgedet.devices import RemoteDevice, agent, keeper, parse_address
 from edgedet.devices.blob import Blob
 from edgedet.errors import InternalError, MissingDeviceError, UsageError
 
 COUNT = """
 import sys, time
 from pathlib import Path
+from types import ModuleType
 import numpy as np
 from edgedet.devices.records import Record, RecordWriter
 writer = RecordWriter(Path(sys.argv[1]) / "records")
@@ -31,6 +34,7 @@ for number in range(12):
 FAIL = """
 import sys
 from pathlib import Path
+from types import ModuleType
 from edgedet.devices.records import Record, RecordWriter, error_header
 from edgedet.errors import UsageError
 error = UsageError("no such thing", got="a", expected="b", fix="c")
@@ -189,7 +193,7 @@ def test_a_job_whose_keeper_was_killed_is_lost_and_not_run_twice(
     records = device.execute(["-c", COUNT.replace("0.05", "0.5")], {})
     next(records)
     (session,) = stand_in.sessions
-    subprocess.run(["pkill", "-9", "-f", f"keep {session}"], check=True)
+    subprocess.run(["pkill", "-9", "-f", f"keeper.py {session}"], check=True)
     os.kill(device._connection._process.pid, signal.SIGKILL)
     with pytest.raises(InternalError, match="what kept it running was ended"):
         list(records)
@@ -200,7 +204,7 @@ def test_a_job_whose_keeper_was_killed_is_lost_and_not_run_twice(
 def test_a_session_without_a_keeper_is_removed_by_a_later_run(stand_in: StandIn) -> None:
     device = RemoteDevice(stand_in.address)
     (session,) = stand_in.sessions
-    subprocess.run(["pkill", "-9", "-f", f"keep {session}"], check=True)
+    subprocess.run(["pkill", "-9", "-f", f"keeper.py {session}"], check=True)
     device.interrupt()
     os.utime(session / "lease", (0, 0))  # the machine was off for years
     with RemoteDevice(stand_in.address):
@@ -310,13 +314,11 @@ def test_an_old_python_on_the_device_is_named(stand_in: StandIn, monkeypatch: py
     assert stand_in.sessions == []
 
 
-def test_the_agent_needs_nothing_but_an_old_python() -> None:
-    import ast
-
-    from edgedet.devices.connection import agent_source
-
-    tree = ast.parse(agent_source(), feature_version=(3, 8))
-    imported = {
-        a.name.partition(".")[0] for n in ast.walk(tree) if isinstance(n, ast.Import) for a in n.names
+@pytest.mark.parametrize("module", [agent, keeper])
+def test_what_is_sent_to_run_needs_nothing_but_an_old_python(module: ModuleType) -> None:
+    tree = ast.parse(Path(module.__file__).read_bytes(), feature_version=(3, 8))
+    imports = [node for node in ast.walk(tree) if isinstance(node, ast.Import | ast.ImportFrom)]
+    names = {getattr(node, "module", None) or node.names[0].name for node in imports}
+    assert {name for name in names if name.partition(".")[0] not in sys.stdlib_module_names} <= {
+        keeper.__name__
     }
-    assert imported <= set(sys.stdlib_module_names)
