@@ -15,6 +15,7 @@ the lease, or the host has ended the session, the keeper removes the folder and 
     BASE/SESSION/parts/SHA256     files whose transfer has not ended
     BASE/SESSION/jobs/NAME/       order: what to run; records/0, 1, 2, ...; result, when it has ended
     BASE/SESSION/lease            touched by every request
+    BASE/SESSION/wanted           the host asks for the device
     BASE/SESSION/turn             there when the device is this session's
     BASE/SESSION/end              the host asks that the session be removed
 """
@@ -38,7 +39,7 @@ import zipfile
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from edgedet.devices.keeper import SOURCE, lock, write_whole
+from edgedet.devices.keeper import SOURCE, lock, remove, write_whole
 
 # What a host looks for in what a shell may print before this program runs.
 GREETING = b"\0edgedet-agent 1\n"
@@ -113,11 +114,20 @@ class Session:
             os.utime(str(self.root / "lease"))
 
     def has_turn(self) -> bool:
-        """Whether the device is this session's, after a short wait."""
+        """Ask for the device; whether it is this session's after a short wait. It stays asked for."""
+        (self.root / "wanted").touch()
         limit = time.monotonic() + _PATIENCE_S
         while not (self.root / "turn").exists() and time.monotonic() < limit:
             time.sleep(_POLL_S)
         return (self.root / "turn").exists()
+
+    def release(self) -> None:
+        """Leave the device to others, and ask for it no longer."""
+        with contextlib.suppress(FileNotFoundError):
+            (self.root / "wanted").unlink()
+        limit = time.monotonic() + _PATIENCE_S
+        while (self.root / "turn").exists() and time.monotonic() < limit:
+            time.sleep(_POLL_S)
 
     def holders(self) -> list[str]:
         """Names of the sessions that have the device: this one, another, or none."""
@@ -218,6 +228,8 @@ class Session:
         limit = time.monotonic() + 20
         while self.root.exists() and time.monotonic() < limit:
             time.sleep(_POLL_S)
+        if not self.root.exists():
+            remove(self.root)  # what is around it, where the keeper is not yet so far
 
     def _find(self, name: str) -> Path | None:
         return next((store / name for store in self._stores if (store / name).is_file()), None)
@@ -263,7 +275,9 @@ def _answer(session: Session, do: str, request: dict[str, Any], payload: bytes) 
         return {"missing": session.missing(request["names"])}
     if do == "put":
         return {"wrong": session.put(request["name"], request["size"], request["offset"], payload)}
-    if do == "lay":
+    if do == "release":
+        session.release()
+    elif do == "lay":
         session.lay(request["files"])
     elif do == "unpack":
         session.unpack(request["archive"], request["folder"])

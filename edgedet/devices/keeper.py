@@ -38,8 +38,13 @@ def keep(root: Path, lease_s: float) -> None:
         finally:
             keeper.stop()
             os.close(device)
+    remove(root)
+
+
+def remove(root: Path) -> None:
+    """Remove a session's folder, and those around it when nothing else is in them."""
     shutil.rmtree(str(root), ignore_errors=True)
-    for folder in root.parents[:2]:  # which may hold other sessions, or what is kept
+    for folder in root.parents[:2]:
         with contextlib.suppress(OSError):
             folder.rmdir()
 
@@ -72,17 +77,24 @@ class _Keeper:
         return time.monotonic() - self._since > lease_s
 
     def look_after_jobs(self) -> None:
-        """Take the device when it is free; note the end of the job that runs and start the next."""
-        if not (self._root / "turn").exists():
-            if not lock(self._device):
-                return
-            (self._root / "turn").touch()
+        """Take the device when it is asked for; note the end of the job that runs and start the next."""
+        if not self._has_turn():
+            return
         if self._running is not None and self._running.poll() is not None:
             write_whole(self._job / "result", json.dumps(_result(self._running, self._job)).encode())
             self._running = None
         waiting = _waiting(self._root) if self._running is None else None
         if waiting is not None:
             self._job, self._running = waiting, _start(self._root, waiting)
+
+    def _has_turn(self) -> bool:
+        turn, wanted = self._root / "turn", (self._root / "wanted").exists()
+        if turn.exists() and not wanted and self._running is None:
+            turn.unlink()
+            fcntl.flock(self._device, fcntl.LOCK_UN)
+        elif wanted and not turn.exists() and lock(self._device):
+            turn.touch()
+        return turn.exists()
 
     def stop(self) -> None:
         """End the job that runs, with all its processes."""

@@ -137,34 +137,11 @@ def test_a_job_that_ends_without_a_word_is_shown_with_its_last_ones(device: Remo
         list(device.execute(["-c", "import os; os.kill(os.getpid(), 9)"], {}))
 
 
-def test_a_second_run_waits_until_the_device_is_free(stand_in: StandIn, said: list[str]) -> None:
-    first = RemoteDevice(stand_in.address)
-    threading.Timer(3.0, first.close).start()
-    with RemoteDevice(stand_in.address, tell=said.append) as second:
-        assert said == ["ssh://pi@camera is busy with another run; waiting for it"]
-        assert [one.header["number"] for one in second.execute(["-c", COUNT], {})] == list(range(12))
-    assert stand_in.is_clean
-
-
-def test_one_machine_by_two_addresses_is_refused_at_once(stand_in: StandIn, said: list[str]) -> None:
-    other = parse_address(f"ssh://pi@192.168.0.7?python={sys.executable}")
-    with (
-        RemoteDevice(stand_in.address) as first,
-        pytest.raises(UsageError, match=r"one machine; got ssh://pi@camera.* and ssh://pi@192\.168\.0\.7"),
-    ):
-        RemoteDevice(other, tell=said.append, beside=[first])
-    assert said == []
-    assert stand_in.is_clean
-
-
-def test_two_hosts_that_leave_the_same_file_do_not_spoil_it(
-    stand_in: StandIn, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(RemoteDevice, "_take_turn", lambda *_: None)  # as if they did not wait
+def test_two_hosts_that_leave_the_same_file_do_not_spoil_it(stand_in: StandIn) -> None:
     blob = Blob.of(bytes(300_000))
     with (
-        RemoteDevice(stand_in.address, stay=True) as one,
-        RemoteDevice(stand_in.address, stay=True) as other,
+        RemoteDevice(stand_in.address, stay=True, wait=False) as one,
+        RemoteDevice(stand_in.address, stay=True, wait=False) as other,
     ):
 
         def beside(items, description, total=None):
