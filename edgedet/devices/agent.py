@@ -224,7 +224,8 @@ class Session:
 
     def end(self) -> None:
         """Have the keeper remove the session, and wait until it did."""
-        (self.root / "end").touch()
+        with contextlib.suppress(FileNotFoundError):  # somebody removed it
+            (self.root / "end").touch()
         limit = time.monotonic() + 20
         while self.root.exists() and time.monotonic() < limit:
             time.sleep(_POLL_S)
@@ -285,6 +286,7 @@ def _answer(session: Session, do: str, request: dict[str, Any], payload: bytes) 
         session.start(request["job"], request["order"])
     elif do == "end":
         session.end()
+        return {"left": str(session.root) if session.root.exists() else ""}
     return {}
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import secrets
 import threading
 import time
@@ -162,19 +161,24 @@ class RemoteDevice:
             connection.kill()
 
     def close(self) -> None:
-        """Remove the session there and disconnect."""
+        """Remove the session there and disconnect; what could not be removed is told and raises nothing."""
         if not self._known:
             return
         self._known = False
         if self._following:  # what comes next through this connection is a record
             self._drop()
+        left = ""
         for _ in range(2):  # the connection at hand may be lost
-            with contextlib.suppress(ConnectionLostError, MissingDeviceError):
+            try:
                 self._connection = self._connection or Connection(self.address, self._hello)
-                self._connection.ask({"do": "end"})
+                left = self._connection.ask({"do": "end"})["left"]
                 break
-            self._drop()
+            except Exception as exc:  # whatever it is, what was measured is not lost for it
+                left = f"what was sent, for {self._hello['lease_s']:g} s ({exc})"
+                self._drop()
         self._drop()
+        if left:
+            self._tell(f"{self.address} may keep {left}")
 
     def __enter__(self) -> Self:
         return self

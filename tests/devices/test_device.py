@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import ast
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,7 +15,7 @@ from types import ModuleType
 
 import numpy as np
 import pytest
-from stand_in import StandIn
+from stand_in import Lab, StandIn
 
 from edgedet.devices import RemoteDevice, agent, keeper, parse_address
 from edgedet.devices.blob import Blob
@@ -253,6 +254,32 @@ def test_a_session_that_the_device_has_forgotten_is_not_taken_for_an_empty_one(s
     with pytest.raises(MissingDeviceError, match="has forgotten this run"):
         list(records)
     device.close()
+
+
+def test_a_session_that_somebody_removed_is_closed_like_another(stand_in: StandIn, said: list[str]) -> None:
+    with RemoteDevice(stand_in.address, tell=said.append):
+        shutil.rmtree(stand_in.sessions[0])
+    assert said == []
+    assert stand_in.is_clean
+
+
+def test_a_device_that_is_gone_when_it_is_closed_is_told_and_raises_nothing(
+    stand_in: StandIn, lab: Lab, said: list[str]
+) -> None:
+    with RemoteDevice(stand_in.address, tell=said.append, lease_s=3) as device:
+        os.kill(device._connection._process.pid, signal.SIGKILL)
+        lab.fail_once("ssh: camera port 22: No route to host")
+    assert said == ["ssh://pi@camera may keep what was sent, for 3 s (ssh: camera port 22: No route to host)"]
+
+
+def test_a_device_that_fails_when_it_is_closed_is_told_and_raises_nothing(
+    stand_in: StandIn, said: list[str]
+) -> None:
+    with RemoteDevice(stand_in.address, tell=said.append, lease_s=3):
+        end = stand_in.sessions[0] / "end"
+        end.symlink_to(end)  # which nobody can open
+    assert len(said) == 1
+    assert "may keep what was sent, for 3 s (ssh://pi@camera cannot do what it is asked for" in said[0]
 
 
 def test_a_shell_without_that_python_is_named(stand_in: StandIn) -> None:
