@@ -54,6 +54,7 @@ class Connection:
     Args:
         address: Where.
         hello: The first request: the session, and how long it is kept.
+        reached: Whether the device was reached before, so that it may come back.
 
     Attributes:
         about: What the agent says of itself and its machine.
@@ -63,8 +64,8 @@ class Connection:
         ConnectionLostError: There may be one later.
     """
 
-    def __init__(self, address: Address, hello: dict[str, Any]) -> None:
-        self._address = address
+    def __init__(self, address: Address, hello: dict[str, Any], *, reached: bool = False) -> None:
+        self._address, self._reached = address, reached
         self._transport: Transport = registry.TRANSPORTS.load(address.transport)
         _check_program(self._transport.program)
         self._stderr = tempfile.TemporaryFile()  # noqa: SIM115
@@ -175,14 +176,15 @@ class Connection:
             return ConnectionLostError("it was closed")
         self._stderr.seek(0)
         words = " ".join(self._stderr.read().decode(errors="replace").split())[-300:]
-        if self._process.returncode == _NO_SUCH_PROGRAM:
+        if self._process.returncode == _NO_SUCH_PROGRAM and not self._reached:
             return MissingDeviceError(
                 f"{self._address} has no Python at {self._address.python}",
                 got=words,
                 expected="Python 3.11 or later with numpy, opencv-python-headless, pydantic and a runtime",
                 fix=f"install it there, or name it: {self._address}?python=PATH",
             )
-        for said, fix in self._transport.hopeless.items():
+        hopeless = {**self._transport.refused, **({} if self._reached else self._transport.unreachable)}
+        for said, fix in hopeless.items():
             if said in words:
                 return MissingDeviceError(
                     f"cannot connect to {self._address}", got=words, expected="a device to run on", fix=fix

@@ -170,7 +170,7 @@ class RemoteDevice:
         left = ""
         for _ in range(2):  # the connection at hand may be lost
             try:
-                self._connection = self._connection or Connection(self.address, self._hello)
+                self._connection = self._connection or Connection(self.address, self._hello, reached=True)
                 left = self._connection.ask({"do": "end"})["left"]
                 break
             except Exception as exc:  # whatever it is, what was measured is not lost for it
@@ -250,7 +250,7 @@ class RemoteDevice:
 
     def _open(self) -> Connection:
         if self._connection is None:
-            self._connection = Connection(self.address, self._hello)
+            self._connection = Connection(self.address, self._hello, reached=self._known)
             if self._known and self._connection.about["fresh"]:
                 raise MissingDeviceError(
                     f"{self.address} has forgotten this run",

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import ast
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -301,6 +302,62 @@ def test_what_ssh_says_is_said_with_what_helps(stand_in: StandIn, words: str, fi
     with pytest.raises(MissingDeviceError, match=fix) as caught:
         RemoteDevice(stand_in.address)
     assert words in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("stand_in", "words"),
+    [
+        ("ssh", "ssh: Could not resolve hostname camera: Temporary failure in name resolution"),
+        ("ssh", "ssh: connect to host camera port 22: Connection refused"),
+        ("adb", "adb: device 'camera' not found"),
+        ("adb", "adb: device offline"),
+    ],
+    indirect=["stand_in"],
+)
+def test_a_device_that_was_reached_is_waited_for_whatever_the_network_says(
+    stand_in: StandIn, lab: Lab, said: list[str], words: str
+) -> None:
+    with RemoteDevice(stand_in.address, tell=said.append) as device:
+        os.kill(device._connection._process.pid, signal.SIGKILL)
+        lab.fail_once(words)
+        assert device.send({"file": Blob.of(b"1")}) == 1
+    assert said == [f"lost the connection to {stand_in.address}; connecting again"] * 2
+
+
+@pytest.mark.parametrize(
+    ("stand_in", "words"),
+    [
+        ("ssh", "Host key verification failed."),
+        ("ssh", "pi@camera: Permission denied (publickey)."),
+        ("adb", "adb: device unauthorized."),
+    ],
+    indirect=["stand_in"],
+)
+def test_a_device_that_lets_nobody_in_any_more_is_not_waited_for(
+    stand_in: StandIn, lab: Lab, said: list[str], words: str
+) -> None:
+    with RemoteDevice(stand_in.address, tell=said.append) as device:
+        os.kill(device._connection._process.pid, signal.SIGKILL)
+        lab.fail_once(words)
+        with pytest.raises(MissingDeviceError, match=re.escape(words)):
+            device.send({"file": Blob.of(b"1")})
+    assert said == [f"lost the connection to {stand_in.address}; connecting again"]
+
+
+@pytest.mark.parametrize(
+    ("stand_in", "words", "fix"),
+    [
+        ("ssh", "ssh: Could not resolve hostname camera: Name or service not known", "check the name"),
+        ("adb", "adb: device 'camera' not found", "adb connect"),
+    ],
+    indirect=["stand_in"],
+)
+def test_a_device_that_was_never_reached_is_told_with_what_helps(
+    stand_in: StandIn, lab: Lab, words: str, fix: str
+) -> None:
+    lab.fail_once(words)
+    with pytest.raises(MissingDeviceError, match=fix):
+        RemoteDevice(stand_in.address)
 
 
 def test_a_machine_without_ssh_is_told_what_to_install(
