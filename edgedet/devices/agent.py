@@ -27,6 +27,7 @@ import hashlib
 import importlib.util
 import json
 import os
+import queue
 import shutil
 import signal
 import struct
@@ -36,6 +37,7 @@ import tempfile
 import threading
 import time
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -54,14 +56,17 @@ _STALE_S = 600.0
 _NEEDED = ("numpy", "cv2", "pydantic")
 
 
-def read_frame(stream: BinaryIO) -> tuple[dict[str, Any], bytes]:
+def read_frame(read: Callable[[int], bytes]) -> tuple[dict[str, Any], bytes]:
     """The next frame: a JSON object, and as many bytes behind it as its `bytes` says.
+
+    Args:
+        read: Gives as many bytes as it is told, or fewer at the end.
 
     Raises:
         EOFError: The other side has gone.
     """
-    header = json.loads(_read(stream, _LENGTH.unpack(_read(stream, _LENGTH.size))[0]))
-    return header, _read(stream, header.get("bytes", 0))
+    header = json.loads(_whole(read, _LENGTH.unpack(_whole(read, _LENGTH.size))[0]))
+    return header, _whole(read, header.get("bytes", 0))
 
 
 def write_frame(stream: BinaryIO, header: dict[str, Any], payload: bytes = b"") -> None:
@@ -71,8 +76,8 @@ def write_frame(stream: BinaryIO, header: dict[str, Any], payload: bytes = b"") 
     stream.flush()
 
 
-def _read(stream: BinaryIO, length: int) -> bytes:
-    data = stream.read(length) if length else b""
+def _whole(read: Callable[[int], bytes], length: int) -> bytes:
+    data = read(length) if length else b""
     if len(data) < length:
         raise EOFError
     return data
@@ -196,7 +201,7 @@ class Session:
         if not (job / "order").exists():
             write_whole(job / "order", json.dumps(order).encode())
 
-    def follow(self, name: str, number: int, replies: BinaryIO) -> None:
+    def follow(self, name: str, number: int, host: Host) -> None:
         """Send the job's records from that number on, and at last how it ended."""
         job = self.root / "jobs" / name
         for record in (job / "records").iterdir():  # the host has those of whose taking it could not tell
@@ -206,14 +211,16 @@ class Session:
             ended = (job / "result").exists()  # asked first: it is written behind the last record
             record = job / "records" / str(number)
             if record.exists():
-                write_frame(replies, {"record": number}, record.read_bytes())
+                host.send({"record": number}, record.read_bytes())
                 number += 1
             elif ended:
-                write_frame(replies, json.loads((job / "result").read_bytes()))
+                host.send(json.loads((job / "result").read_bytes()))
                 return
             elif not self.root.exists():
-                write_frame(replies, {"ended": 1, "log": "the session's folder was removed"})
+                host.send({"ended": 1, "log": "the session's folder was removed"})
                 return
+            elif host.is_gone:
+                raise EOFError
             else:
                 time.sleep(_POLL_S)
 
@@ -239,34 +246,91 @@ class Session:
         return self.root / "parts" / name
 
 
+class Host:
+    """The other side of the connection.
+
+    Args:
+        requests: What it writes.
+        replies: What it reads.
+    """
+
+    def __init__(self, requests: BinaryIO, replies: BinaryIO) -> None:
+        self._requests, self._replies = requests, replies
+        self._writing, self._beat = threading.Lock(), threading.Event()
+        self._asked: queue.Queue[tuple[dict[str, Any], bytes]] = queue.Queue()
+        self.is_gone = False
+
+    def listen(self, session: Session) -> None:
+        """Read what it says in a thread, and answer its heartbeats in another, whatever takes long here."""
+        threading.Thread(target=self._listen, args=(session,), daemon=True).start()
+        threading.Thread(target=self._answer, daemon=True).start()
+
+    def send(self, header: dict[str, Any], payload: bytes = b"") -> None:
+        """Send it a frame."""
+        with self._writing:
+            write_frame(self._replies, header, payload)
+
+    def next_request(self) -> tuple[dict[str, Any], bytes]:
+        """The next thing that it asks for.
+
+        Raises:
+            EOFError: It has gone.
+        """
+        request, payload = self._asked.get()
+        if self.is_gone:
+            raise EOFError
+        return request, payload
+
+    def _listen(self, session: Session) -> None:
+        with contextlib.suppress(EOFError, OSError):
+            while True:
+                request, payload = read_frame(self._requests.read)
+                session.renew()
+                if request["do"] == "stay":
+                    self._beat.set()
+                elif request["do"] == "taken":
+                    session.forget(request["job"], request["number"])
+                else:
+                    self._asked.put((request, payload))
+        self.is_gone = True
+        self._asked.put(({}, b""))
+
+    def _answer(self) -> None:
+        with contextlib.suppress(OSError):
+            while self._beat.wait():
+                self._beat.clear()
+                self.send({"here": 1})  # waits where the host is slow to read
+
+
 def serve(requests: BinaryIO, replies: BinaryIO) -> None:
     """Answer a host until it has gone."""
     replies.write(GREETING)
-    hello, _ = read_frame(requests)
+    hello, _ = read_frame(requests.read)
+    host = Host(requests, replies)
     try:
         session = Session(hello["session"], hello["lease_s"], stay=hello["stay"])
     except OSError as exc:
-        write_frame(replies, {"failed": f"{exc.strerror or exc}: {exc.filename}"})
+        host.send({"failed": f"{exc.strerror or exc}: {exc.filename}"})
         return
-    write_frame(replies, {"root": str(session.root), "fresh": session.fresh, **_about()})
+    host.send({"root": str(session.root), "fresh": session.fresh, **_about()})
+    host.listen(session)
     with contextlib.suppress(EOFError, BrokenPipeError, ConnectionResetError):
-        _answer_all(session, requests, replies)
+        _answer_all(session, host)
 
 
-def _answer_all(session: Session, requests: BinaryIO, replies: BinaryIO) -> None:
+def _answer_all(session: Session, host: Host) -> None:
     do = ""
     while do != "end":
-        request, payload = read_frame(requests)
-        session.renew()
+        request, payload = host.next_request()
         do = request["do"]
         if do == "follow":
-            _follow(session, request, requests, replies)
-        elif do != "stay":
-            try:
-                answer = _answer(session, do, request, payload)
-            except (OSError, ValueError, zipfile.BadZipFile) as exc:
-                answer = {"failed": f"{type(exc).__name__}: {exc}"}
-            write_frame(replies, answer)
+            session.follow(request["job"], request["number"], host)
+            continue
+        try:
+            answer = _answer(session, do, request, payload)
+        except (OSError, ValueError, zipfile.BadZipFile) as exc:
+            answer = {"failed": f"{type(exc).__name__}: {exc}"}
+        host.send(answer)
 
 
 def _answer(session: Session, do: str, request: dict[str, Any], payload: bytes) -> dict[str, Any]:
@@ -288,25 +352,6 @@ def _answer(session: Session, do: str, request: dict[str, Any], payload: bytes) 
         session.end()
         return {"left": str(session.root) if session.root.exists() else ""}
     return {}
-
-
-def _follow(session: Session, request: dict[str, Any], requests: BinaryIO, replies: BinaryIO) -> None:
-    """Stream records while a thread takes the host's word that it has them, until it says that it has all."""
-
-    def read() -> None:
-        with contextlib.suppress(EOFError):
-            while True:
-                said, _ = read_frame(requests)
-                session.renew()
-                if said["do"] == "taken":
-                    session.forget(request["job"], said["number"])
-                elif said["do"] == "followed":
-                    return
-
-    reader = threading.Thread(target=read, daemon=True)
-    reader.start()
-    session.follow(request["job"], request["number"], replies)
-    reader.join()
 
 
 def _about() -> dict[str, Any]:

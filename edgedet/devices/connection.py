@@ -7,6 +7,8 @@ import shutil
 import subprocess
 import tempfile
 import threading
+import time
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -32,8 +34,10 @@ exec(compile({agent!r}, "agent.py", "exec"), {{"__name__": "__main__"}})
 """
 # So much may a shell on the device print before the agent speaks.
 _MOST_NOISE = 65_536
-# So often in the time of a lease does a host say that it is there.
+# So often in the time of a lease does a host say that it is there; the agent answers.
 _HEARTBEATS = 10
+# A connection through which nothing comes for so long is lost: adb waits for ever for a dead cable.
+_SILENCE_S = 60.0
 _CLOSE_LIMIT_S = 5.0
 
 
@@ -71,6 +75,8 @@ class Connection:
         self._stderr = tempfile.TemporaryFile()  # noqa: SIM115
         self._writing = threading.Lock()
         self._closed = threading.Event()
+        self._waits = self._silent = False
+        self._heard = 0.0
         self._process = subprocess.Popen(
             self._transport.command(address, [address.python, "-u", "-c", _BOOT]),
             stdin=subprocess.PIPE,
@@ -78,13 +84,15 @@ class Connection:
             stderr=self._stderr,
             start_new_session=True,  # the terminal's Ctrl-C is for this process, which then says goodbye
         )
+        threading.Thread(target=self._watch, daemon=True).start()
         try:
             self._greet(hello)
             self.about = self._read()
         except BaseException:
             self.close()
             raise
-        threading.Thread(target=self._beat, args=(hello["lease_s"] / _HEARTBEATS,), daemon=True).start()
+        interval_s = min(hello["lease_s"] / _HEARTBEATS, _SILENCE_S / 5)
+        threading.Thread(target=self._beat, args=(interval_s,), daemon=True).start()
 
     def ask(self, request: dict[str, Any], payload: bytes = b"") -> dict[str, Any]:
         """Send a request and read its answer.
@@ -100,20 +108,23 @@ class Connection:
         """Send what has no answer, or more than one."""
         assert self._process.stdin is not None
         try:
-            with self._writing:
+            with self._waiting(), self._writing:
                 agent.write_frame(self._process.stdin, request, payload)  # type: ignore[arg-type]
         except (OSError, ValueError) as exc:
             raise self._lost() from exc
 
     def receive(self) -> tuple[dict[str, Any], bytes]:
-        """The next frame.
+        """The next frame that is no answer to a heartbeat.
 
         Raises:
             ConnectionLostError: The connection has ended.
         """
-        assert self._process.stdout is not None
         try:
-            return agent.read_frame(self._process.stdout)  # type: ignore[arg-type]
+            with self._waiting():
+                while True:
+                    frame, payload = agent.read_frame(self._read_bytes)
+                    if "here" not in frame:
+                        return frame, payload
         except (EOFError, OSError, ValueError) as exc:
             raise self._lost() from exc
 
@@ -136,6 +147,18 @@ class Connection:
             self._process.stdout.close()
         self._stderr.close()
 
+    def _read_bytes(self, length: int) -> bytes:
+        """So many bytes of what the agent writes, or as many as there are before its end."""
+        assert self._process.stdout is not None
+        data = bytearray()
+        while len(data) < length:
+            piece = self._process.stdout.read1(length - len(data))  # type: ignore[attr-defined]
+            if not piece:
+                break
+            self._heard = time.monotonic()
+            data += piece
+        return bytes(data)
+
     def _read(self) -> dict[str, Any]:
         answer, _ = self.receive()
         if "failed" in answer:
@@ -150,23 +173,39 @@ class Connection:
     def _greet(self, hello: dict[str, Any]) -> None:
         source = agent_source()
         assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        try:
-            self._process.stdin.write(b"%d\n" % len(source) + source)
-            agent.write_frame(self._process.stdin, hello)  # type: ignore[arg-type]
-        except OSError as exc:
-            raise self._lost() from exc
         noise = b""
-        while not noise.endswith(agent.GREETING):
-            letter = self._process.stdout.read(1)
-            noise += letter
-            if not letter or len(noise) > _MOST_NOISE:
-                raise self._lost()
+        with self._waiting():
+            try:
+                self._process.stdin.write(b"%d\n" % len(source) + source)
+                agent.write_frame(self._process.stdin, hello)  # type: ignore[arg-type]
+            except OSError as exc:
+                raise self._lost() from exc
+            while not noise.endswith(agent.GREETING):
+                letter = self._read_bytes(1)
+                noise += letter
+                if not letter or len(noise) > _MOST_NOISE:
+                    raise self._lost()
 
     def _beat(self, interval_s: float) -> None:
+        assert self._process.stdin is not None
         while not self._closed.wait(interval_s):
-            with contextlib.suppress(ConnectionLostError):
-                self.send({"do": "stay"})
+            with contextlib.suppress(OSError, ValueError), self._writing:
+                agent.write_frame(self._process.stdin, {"do": "stay"})  # type: ignore[arg-type]
+
+    @contextlib.contextmanager
+    def _waiting(self) -> Iterator[None]:
+        """While this lasts, the agent has to say something within the limit."""
+        self._heard, self._waits = time.monotonic(), True
+        try:
+            yield
+        finally:
+            self._waits = False
+
+    def _watch(self) -> None:
+        while not self._closed.wait(_SILENCE_S / 20):
+            if self._waits and time.monotonic() - self._heard > _SILENCE_S:
+                self._silent = True
+                self.kill()
 
     def _lost(self) -> ConnectionLostError | MissingDeviceError:
         """What to raise: the program's last words tell whether to try again."""
@@ -176,6 +215,8 @@ class Connection:
             return ConnectionLostError("it was closed")
         self._stderr.seek(0)
         words = " ".join(self._stderr.read().decode(errors="replace").split())[-300:]
+        if self._silent:
+            return ConnectionLostError(f"nothing came for {_SILENCE_S:g} s")
         if self._process.returncode == _NO_SUCH_PROGRAM and not self._reached:
             return MissingDeviceError(
                 f"{self._address} has no Python at {self._address.python}",

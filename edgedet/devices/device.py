@@ -217,9 +217,8 @@ class RemoteDevice:
                     if "record" in frame:
                         yield payload
                         number += 1
-                        connection.send({"do": "taken", "number": number - 1})
+                        connection.send({"do": "taken", "job": name, "number": number - 1})
                     else:
-                        connection.send({"do": "followed"})
                         self._following = False
                         self._check_end(frame)
                         return

@@ -360,6 +360,39 @@ def test_a_device_that_was_never_reached_is_told_with_what_helps(
         RemoteDevice(stand_in.address)
 
 
+def test_a_connection_through_which_nothing_comes_any_more_is_lost(
+    stand_in: StandIn, said: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("edgedet.devices.connection._SILENCE_S", 3.0)
+    found = []
+    with RemoteDevice(stand_in.address, tell=said.append, lease_s=60) as device:
+        for record in device.execute(["-c", COUNT], {}):
+            found.append(record.header["number"])
+            if len(found) == 3:
+                os.kill(device._connection._process.pid, signal.SIGSTOP)
+    assert found == list(range(12))
+    assert said == [f"lost the connection to {stand_in.address}; connecting again"]
+
+
+def test_a_device_that_has_nothing_to_say_answers_that_it_is_there(
+    stand_in: StandIn, said: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("edgedet.devices.connection._SILENCE_S", 3.0)
+    with RemoteDevice(stand_in.address, tell=said.append) as device:
+        assert list(device.execute(["-c", "import time; time.sleep(6)"], {})) == []
+    assert said == []
+
+
+def test_a_host_that_is_slow_to_read_is_not_taken_for_gone(stand_in: StandIn, said: list[str]) -> None:
+    job = COUNT.replace("np.full(3, number**2)", "np.zeros(10**5)")  # more than fits between the two
+    with RemoteDevice(stand_in.address, tell=said.append, lease_s=3) as device:
+        records = device.execute(["-c", job], {})
+        assert next(records).header["number"] == 0
+        time.sleep(8)
+        assert [record.header["number"] for record in records] == list(range(1, 12))
+    assert said == []
+
+
 def test_a_machine_without_ssh_is_told_what_to_install(
     stand_in: StandIn, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
