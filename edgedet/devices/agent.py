@@ -41,7 +41,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from edgedet.devices.keeper import SOURCE, lock, remove, write_whole
+from edgedet.devices.keeper import SOURCE, end_jobs, is_kept, lock, remove, write_whole
 
 # What a host looks for in what a shell may print before this program runs.
 GREETING = b"\0edgedet-agent 1\n"
@@ -50,6 +50,8 @@ _LENGTH = struct.Struct(">I")
 _POLL_S = 0.02
 # How long a host waits for an answer whether it has the device.
 _PATIENCE_S = 2.0
+# So often is a keeper looked after while it is waited for.
+_KEEPER_S = 1.0
 # Sessions whose keeper has ended with its machine are removed when they are as old.
 _STALE_S = 600.0
 # What edgedet imports on a device, whatever it does there.
@@ -105,13 +107,8 @@ class Session:
             (self.root / folder).mkdir(parents=True, exist_ok=True)
         (self.root / "lease").touch()
         (self.root / "keeper.py").write_bytes(SOURCE)
-        subprocess.Popen(
-            [sys.executable, str(self.root / "keeper.py"), str(self.root), str(lease_s)],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,
-        )
+        self._lease_s = lease_s
+        self._keeper, self._seen = self._start_keeper(), time.monotonic()
 
     def renew(self) -> None:
         """Begin the lease anew."""
@@ -123,6 +120,7 @@ class Session:
         (self.root / "wanted").touch()
         limit = time.monotonic() + _PATIENCE_S
         while not (self.root / "turn").exists() and time.monotonic() < limit:
+            self._see_to_keeper()
             time.sleep(_POLL_S)
         return (self.root / "turn").exists()
 
@@ -222,6 +220,7 @@ class Session:
             elif host.is_gone:
                 raise EOFError
             else:
+                self._see_to_keeper()
                 time.sleep(_POLL_S)
 
     def forget(self, name: str, number: int) -> None:
@@ -235,9 +234,28 @@ class Session:
             (self.root / "end").touch()
         limit = time.monotonic() + 20
         while self.root.exists() and time.monotonic() < limit:
+            self._see_to_keeper()
             time.sleep(_POLL_S)
         if not self.root.exists():
             remove(self.root)  # what is around it, where the keeper is not yet so far
+
+    def _start_keeper(self) -> subprocess.Popen[bytes]:
+        return subprocess.Popen(
+            [sys.executable, str(self.root / "keeper.py"), str(self.root), str(self._lease_s)],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+
+    def _see_to_keeper(self) -> None:
+        """Start another keeper where the one that was has been killed, perhaps to get its memory."""
+        if time.monotonic() - self._seen < _KEEPER_S:
+            return
+        self._seen = time.monotonic()
+        with contextlib.suppress(OSError):  # the folder is gone, and with it what there was to keep
+            if self._keeper.poll() is not None and not is_kept(self.root):
+                self._keeper = self._start_keeper()
 
     def _find(self, name: str) -> Path | None:
         return next((store / name for store in self._stores if (store / name).is_file()), None)
@@ -381,13 +399,14 @@ def _base() -> Path:
 
 
 def _sweep(base: Path) -> None:
-    """Remove sessions that no keeper looks after: their machine was switched off."""
+    """Remove sessions that no keeper looks after: it was killed, or its machine switched off."""
     for lease in base.glob("*/lease"):
         root = lease.parent
         try:
             age = time.time() - lease.stat().st_mtime
             with (root / "keeper").open("a") as handle:
                 if age > _STALE_S and lock(handle.fileno()):
+                    end_jobs(root)
                     shutil.rmtree(str(root), ignore_errors=True)
         except OSError:
             continue
@@ -408,3 +427,4 @@ def _sha256(path: Path) -> str:
 if __name__ == "__main__":
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     serve(sys.stdin.buffer, sys.stdout.buffer)
+    os._exit(0)  # a thread may still read, and Python would not end before it has read on

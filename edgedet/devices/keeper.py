@@ -18,6 +18,8 @@ from pathlib import Path
 from typing import Any
 
 _POLL_S = 0.1
+# Who looks whether there is a keeper has the keeper's lock for a moment.
+_LOOKED_AT_S = 0.5
 _LOG_TAIL = 4000
 
 # The bytes of this file, where a host has sent them.
@@ -27,8 +29,13 @@ SOURCE: bytes = globals().get("SOURCE", b"")
 def keep(root: Path, lease_s: float) -> None:
     """Run a session's jobs, one at a time, until the session ends or its lease does; then remove it."""
     with contextlib.suppress(OSError), (root / "keeper").open("a") as mine:
-        if not lock(mine.fileno()):
-            return  # another keeper runs
+        limit = time.monotonic() + _LOOKED_AT_S
+        while not lock(mine.fileno()):
+            if time.monotonic() > limit:
+                return  # another keeper runs
+            time.sleep(_POLL_S)
+        with contextlib.suppress(FileNotFoundError):
+            (root / "turn").unlink()  # of a keeper before this one, which was killed
         device = os.open(str(root.parent), os.O_RDONLY)
         keeper = _Keeper(root, device)
         try:
@@ -63,8 +70,7 @@ class _Keeper:
         self._renewed, self._since = 0, time.monotonic()
         self._running: subprocess.Popen[bytes] | None = None
         self._job = root
-        for pid in root.glob("jobs/*/pid"):  # of a keeper before this one, which was killed
-            _end_group(int(pid.read_text()), str(pid.parent))
+        for pid in end_jobs(root):  # of a keeper before this one, which was killed
             if not (pid.parent / "result").exists():
                 lost = {"ended": 1, "log": "what kept it running was ended"}
                 write_whole(pid.parent / "result", json.dumps(lost).encode())
@@ -104,11 +110,25 @@ class _Keeper:
             self._running.wait()
 
 
+def end_jobs(root: Path) -> list[Path]:
+    """Kill what runs of a session's jobs; gives the files with their numbers."""
+    files = list(root.glob("jobs/*/pid"))
+    for pid in files:
+        _end_group(int(pid.read_text()), str(pid.parent))
+    return files
+
+
 def _end_group(pid: int, words: str) -> None:
     """Kill a group whose leader still runs that command; a number alone may be another's by now."""
     with contextlib.suppress(OSError):
         if words.encode() in Path(f"/proc/{pid}/cmdline").read_bytes():
             os.killpg(pid, signal.SIGKILL)
+
+
+def is_kept(root: Path) -> bool:
+    """Whether a session has a keeper."""
+    with (root / "keeper").open("a") as file:
+        return not lock(file.fileno())
 
 
 def lock(handle: int) -> bool:

@@ -55,6 +55,15 @@ def device(stand_in: StandIn, said: list[str]) -> Iterator[RemoteDevice]:
         yield device
 
 
+def kill_keeper(session: Path) -> None:
+    subprocess.run(["pkill", "-9", "-f", f"keeper.py {session}"], check=True)
+
+
+def is_running(pid: int) -> bool:
+    stat = Path(f"/proc/{pid}/stat")
+    return stat.exists() and " Z " not in stat.read_text()
+
+
 def wait_until(condition, limit_s: float = 20.0) -> None:
     end = time.monotonic() + limit_s
     while not condition():
@@ -172,23 +181,72 @@ def test_a_job_whose_keeper_was_killed_is_lost_and_not_run_twice(
     records = device.execute(["-c", COUNT.replace("0.05", "0.5")], {})
     next(records)
     (session,) = stand_in.sessions
-    subprocess.run(["pkill", "-9", "-f", f"keeper.py {session}"], check=True)
+    kill_keeper(session)
     os.kill(device._connection._process.pid, signal.SIGKILL)
     with pytest.raises(InternalError, match="what kept it running was ended"):
         list(records)
     pid = int((session / "jobs" / "0001" / "pid").read_text())
-    wait_until(lambda: not Path(f"/proc/{pid}").exists() or "Z" in Path(f"/proc/{pid}/stat").read_text())
+    wait_until(lambda: not is_running(pid))
+
+
+def test_a_job_whose_keeper_alone_was_killed_is_lost_at_once(
+    device: RemoteDevice, stand_in: StandIn, said: list[str]
+) -> None:
+    records = device.execute(["-c", COUNT.replace("0.05", "60")], {})
+    next(records)
+    (session,) = stand_in.sessions
+    kill_keeper(session)
+    with pytest.raises(InternalError, match="what kept it running was ended"):
+        list(records)
+    pid = int((session / "jobs" / "0001" / "pid").read_text())
+    wait_until(lambda: not is_running(pid))
+    assert list(device.execute(["-c", "pass"], {})) == []
+    assert said == []
+
+
+def test_a_session_whose_keeper_was_killed_is_removed_when_it_is_closed(
+    stand_in: StandIn, said: list[str]
+) -> None:
+    with RemoteDevice(stand_in.address, tell=said.append):
+        kill_keeper(stand_in.sessions[0])
+    assert said == []
+    assert stand_in.is_clean
+
+
+def test_a_device_is_not_given_to_two_runs_when_a_keeper_was_killed(
+    device: RemoteDevice, stand_in: StandIn
+) -> None:
+    (session,) = stand_in.sessions
+    kill_keeper(session)
+    os.kill(device._connection._process.pid, signal.SIGKILL)
+    device.send({"file": Blob.of(b"1")})  # through another connection, which starts another keeper
+    wait_until(lambda: subprocess.run(["pgrep", "-f", f"keeper.py {session}"], check=False).returncode == 0)
+    time.sleep(1)
+    with RemoteDevice(stand_in.address, wait=False) as other:
+        assert not other.ask_turn().has
 
 
 def test_a_session_without_a_keeper_is_removed_by_a_later_run(stand_in: StandIn) -> None:
     device = RemoteDevice(stand_in.address)
     (session,) = stand_in.sessions
-    subprocess.run(["pkill", "-9", "-f", f"keeper.py {session}"], check=True)
+    kill_keeper(session)
     device.interrupt()
     os.utime(session / "lease", (0, 0))  # the machine was off for years
     with RemoteDevice(stand_in.address):
         assert session not in stand_in.sessions
     assert stand_in.is_clean
+
+
+def test_a_job_that_nothing_looks_after_is_ended_by_a_later_run(stand_in: StandIn) -> None:
+    device = RemoteDevice(stand_in.address)
+    next(device.execute(["-c", COUNT.replace("0.05", "600")], {}))
+    (session,) = stand_in.sessions
+    pid = int((session / "jobs" / "0001" / "pid").read_text())
+    device.interrupt()
+    kill_keeper(session)
+    os.utime(session / "lease", (0, 0))
+    with RemoteDevice(stand_in.address):
+        assert not is_running(pid)
 
 
 def test_an_interruption_is_not_taken_for_a_lost_connection(device: RemoteDevice, said: list[str]) -> None:
