@@ -41,7 +41,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from edgedet.devices.keeper import SOURCE, end_jobs, is_kept, lock, remove, write_whole
+from edgedet.devices.keeper import MACHINE, SOURCE, claim, end_jobs, is_kept, lock, remove, write_whole
 
 # What a host looks for in what a shell may print before this program runs.
 GREETING = b"\0edgedet-agent 1\n"
@@ -107,6 +107,8 @@ class Session:
             (self.root / folder).mkdir(parents=True, exist_ok=True)
         (self.root / "lease").touch()
         (self.root / "keeper.py").write_bytes(SOURCE)
+        with contextlib.suppress(OSError):
+            self._name = claim(f"{MACHINE}/{self.root.name}")  # by which others find it on this machine
         self._lease_s = lease_s
         self._keeper, self._seen = self._start_keeper(), time.monotonic()
 
@@ -132,9 +134,9 @@ class Session:
         while (self.root / "turn").exists() and time.monotonic() < limit:
             time.sleep(_POLL_S)
 
-    def holders(self) -> list[str]:
-        """Names of the sessions that have the device: this one, another, or none."""
-        return [turn.parent.name for turn in self.root.parent.glob("*/turn")]
+    def here(self, names: list[str]) -> list[str]:
+        """Those of some sessions that are on this machine, whoever's they are."""
+        return [name for name in names if _is_here(self.root.parent / name)]
 
     def missing(self, names: list[str]) -> dict[str, int]:
         """Blobs that are not here, and how many bytes of each are. What other sessions left is checked."""
@@ -317,7 +319,7 @@ class Host:
         with contextlib.suppress(OSError):
             while self._beat.wait():
                 self._beat.clear()
-                self.send({"here": 1})  # waits where the host is slow to read
+                self.send({"beat": 1})  # waits where the host is slow to read
 
 
 def serve(requests: BinaryIO, replies: BinaryIO) -> None:
@@ -353,7 +355,7 @@ def _answer_all(session: Session, host: Host) -> None:
 
 def _answer(session: Session, do: str, request: dict[str, Any], payload: bytes) -> dict[str, Any]:
     if do == "turn":
-        return {"turn": session.has_turn(), "holders": session.holders()}
+        return {"here": session.here(request["others"]), "turn": session.has_turn()}
     if do == "missing":
         return {"missing": session.missing(request["names"])}
     if do == "put":
@@ -396,6 +398,16 @@ def _base() -> Path:
         except OSError:
             continue
     raise OSError(0, "no folder to write in", cache)
+
+
+def _is_here(session: Path) -> bool:
+    try:
+        name = claim(f"{MACHINE}/{session.name}")
+    except OSError:
+        return session.exists()
+    if name is not None:
+        name.close()
+    return name is None
 
 
 def _sweep(base: Path) -> None:

@@ -123,7 +123,7 @@ class Connection:
             with self._waiting():
                 while True:
                     frame, payload = agent.read_frame(self._read_bytes)
-                    if "here" not in frame:
+                    if "beat" not in frame:
                         return frame, payload
         except (EOFError, OSError, ValueError) as exc:
             raise self._lost() from exc

@@ -75,10 +75,14 @@ class RemoteDevice:
         """Its name on the device."""
         return str(self._hello["session"])
 
-    def ask_turn(self) -> Turn:
-        """Ask for the device and wait a moment: a transfer would disturb what another run measures."""
-        answer = self._try(lambda connection: connection.ask({"do": "turn"}))
-        return Turn(answer["turn"], frozenset(answer["holders"]))
+    def ask_turn(self, others: Sequence[str] = ()) -> Turn:
+        """Ask for the device and wait a moment: a transfer would disturb what another run measures.
+
+        Args:
+            others: Names of sessions that may be on the same machine.
+        """
+        answer = self._try(lambda connection: connection.ask({"do": "turn", "others": list(others)}))
+        return Turn(answer["turn"], frozenset(answer["here"]))
 
     def release(self) -> None:
         """Leave the device to other runs until it is asked for again."""

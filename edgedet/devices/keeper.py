@@ -6,16 +6,21 @@ Sent with `agent.py`, which starts it and describes the session's folder; only t
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
 from pathlib import Path
 from typing import Any
+
+# Who has this name has the machine. Tests have several on one.
+MACHINE = os.environ.get("EDGEDET_MACHINE", "edgedet-device")
 
 _POLL_S = 0.1
 # Who looks whether there is a keeper has the keeper's lock for a moment.
@@ -61,13 +66,13 @@ class _Keeper:
 
     Args:
         root: The session's folder.
-        device: Handle of the folder of sessions. Who has its lock has the device: two sessions at a time
-            would slow each other.
+        device: Handle of the folder of sessions, whose lock is the device where names are not.
     """
 
     def __init__(self, root: Path, device: int) -> None:
         self._root, self._device = root, device
         self._renewed, self._since = 0, time.monotonic()
+        self._name: socket.socket | None = None
         self._running: subprocess.Popen[bytes] | None = None
         self._job = root
         for pid in end_jobs(root):  # of a keeper before this one, which was killed
@@ -98,9 +103,19 @@ class _Keeper:
         if turn.exists() and not wanted and self._running is None:
             turn.unlink()
             fcntl.flock(self._device, fcntl.LOCK_UN)
-        elif wanted and not turn.exists() and lock(self._device):
+            if self._name is not None:
+                self._name.close()
+        elif wanted and not turn.exists() and self._take():
             turn.touch()
         return turn.exists()
+
+    def _take(self) -> bool:
+        """Take the machine, which two sessions at a time would slow, whoever's they are."""
+        try:
+            self._name = claim(MACHINE)
+        except OSError:  # other systems than Linux
+            return lock(self._device)
+        return self._name is not None
 
     def stop(self) -> None:
         """End the job that runs, with all its processes."""
@@ -108,6 +123,25 @@ class _Keeper:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self._running.pid, signal.SIGKILL)
             self._running.wait()
+
+
+def claim(name: str) -> socket.socket | None:
+    """Take a name of this machine until the socket is closed or the process ends; None where it is taken.
+
+    Such names ("abstract" ones of sockets) are a network namespace's: every user's, but not a container's.
+
+    Raises:
+        OSError: The system has no such names.
+    """
+    taken = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    try:
+        taken.bind(f"\0{name}")
+    except OSError as exc:
+        taken.close()
+        if exc.errno == errno.EADDRINUSE:
+            return None
+        raise
+    return taken
 
 
 def end_jobs(root: Path) -> list[Path]:

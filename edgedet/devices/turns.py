@@ -21,11 +21,11 @@ class Turn:
 
     Attributes:
         has: Whether it is the asking session's.
-        holders: Names of the sessions that have it.
+        here: Names of the others that it was asked about and that are on the same machine.
     """
 
     has: bool
-    holders: frozenset[str]
+    here: frozenset[str]
 
 
 class Contended(Protocol):
@@ -37,7 +37,7 @@ class Contended(Protocol):
     def session(self) -> str:
         """The run's name there."""
 
-    def ask_turn(self) -> Turn:
+    def ask_turn(self, others: Sequence[str]) -> Turn:
         """Ask for the device, and wait for it a moment."""
 
     def release(self) -> None:
@@ -73,12 +73,12 @@ def take_turns(devices: Sequence[Contended], tell: Callable[[str], None]) -> Non
 
 def _first_busy(order: Sequence[Contended]) -> Contended | None:
     """The first that is not this run's, behind those that it has taken."""
-    for number, device in enumerate(order):
-        turn = device.ask_turn()
+    for device in order:
+        others = {other.session: other for other in order if other is not device}
+        turn = device.ask_turn(tuple(others))
+        for name in turn.here:
+            raise _one_machine(others[name], device)
         if not turn.has:
-            for other in order[:number]:
-                if other.session in turn.holders:
-                    raise _one_machine(other, device)
             return device
     return None
 

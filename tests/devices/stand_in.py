@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import sys
 from dataclasses import dataclass
@@ -60,6 +61,8 @@ class Lab:
 
     def __init__(self, root: Path) -> None:
         self.programs = root / "bin"
+        # A name of a socket has 107 bytes.
+        self._number = hashlib.sha256(str(root).encode()).hexdigest()[:16]
         self._machines, self._trouble = root / "machines", root / "trouble"
         self.programs.mkdir()
         self._machines.mkdir()
@@ -68,12 +71,14 @@ class Lab:
             script.write_text(text.format(machines=self._machines, trouble=self._trouble))
             script.chmod(0o755)
 
-    def machine(self, name: str = "camera", transport: str = "ssh", python: str = sys.executable) -> StandIn:
-        """A machine of that name, which is made where there is none."""
+    def machine(
+        self, name: str = "camera", transport: str = "ssh", python: str = sys.executable, of: str = ""
+    ) -> StandIn:
+        """A machine of that name; with `of`, that other machine as a second user has it."""
         cache = self._machines / name
         cache.mkdir(exist_ok=True)
         (self._machines / f"{name}.environment").write_text(
-            f'export XDG_CACHE_HOME="{cache}" PYTHONPATH=""\n'
+            f'export XDG_CACHE_HOME="{cache}" PYTHONPATH="" EDGEDET_MACHINE="{self._number}/{of or name}"\n'
         )
         return StandIn(parse_address(f"{ADDRESSES[transport].format(name)}?python={python}"), cache)
 
