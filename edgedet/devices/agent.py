@@ -23,6 +23,7 @@ the lease, or the host has ended the session, the keeper removes the folder and 
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import importlib.util
 import json
@@ -30,6 +31,7 @@ import os
 import queue
 import shutil
 import signal
+import stat
 import struct
 import subprocess
 import sys
@@ -332,7 +334,7 @@ def serve(requests: BinaryIO, replies: BinaryIO) -> None:
     except OSError as exc:
         host.send({"failed": f"{exc.strerror or exc}: {exc.filename}"})
         return
-    host.send({"root": str(session.root), "fresh": session.fresh, **_about()})
+    host.send({"root": str(session.root), "fresh": session.fresh, **_about(session.root)})
     host.listen(session)
     with contextlib.suppress(EOFError, BrokenPipeError, ConnectionResetError):
         _answer_all(session, host)
@@ -374,30 +376,63 @@ def _answer(session: Session, do: str, request: dict[str, Any], payload: bytes) 
     return {}
 
 
-def _about() -> dict[str, Any]:
+def _about(root: Path) -> dict[str, Any]:
     return {
         "python": list(sys.version_info[:3]),
         "missing": [name for name in _NEEDED if importlib.util.find_spec(name) is None],
-        "free_bytes": shutil.disk_usage(str(_base())).free,
+        "free_bytes": shutil.disk_usage(str(root)).free,
     }
 
 
 def _base() -> Path:
-    """The folder of sessions: the first that is this user's alone."""
+    """The folder of sessions: the first that is this user's alone.
+
+    Raises:
+        OSError: There is none.
+    """
     home = os.path.expanduser("~")
     cache = os.environ.get("XDG_CACHE_HOME") or (os.path.join(home, ".cache") if home != "/" else "")
-    for folder in (cache, "/data/local/tmp", os.path.join(tempfile.gettempdir(), f"user-{os.getuid()}")):
-        if not folder or (folder == "/data/local/tmp" and not os.path.isdir(folder)):
+    refused = OSError(0, "no folder to write in", cache)
+    for folder, names in (
+        (cache, ()),
+        ("/data/local/tmp", ()),
+        (tempfile.gettempdir(), (f"user-{os.getuid()}",)),
+    ):
+        if not folder or (folder != cache and not os.path.isdir(folder)):
             continue
-        base = Path(folder) / "edgedet" / "device"
         try:
-            base.mkdir(parents=True, exist_ok=True, mode=0o700)
-            if base.stat().st_uid == os.getuid() and os.access(str(base), os.W_OK):
-                base.chmod(0o700)
+            os.makedirs(folder, mode=0o700, exist_ok=True)
+            base = _private(Path(folder), (*names, "edgedet", "device"), own=folder == cache)
+            if os.access(str(base), os.W_OK):
                 return base
-        except OSError:
-            continue
-    raise OSError(0, "no folder to write in", cache)
+        except OSError as exc:
+            refused = exc
+    raise refused
+
+
+def _private(path: Path, names: tuple[str, ...], *, own: bool) -> Path:
+    """Make folders, each in the one before, and see that nobody else can put anything into them.
+
+    Args:
+        path: Where; others may write there, if they cannot rename what is not theirs.
+        names: Of the folders.
+        own: Whether that is the user's own place, where folders that are open to others are closed; where all
+            may write, somebody may have prepared them.
+
+    Raises:
+        OSError: Another user has a folder, or can write into it, or it is none.
+    """
+    for name in names:
+        path = path / name
+        with contextlib.suppress(FileExistsError):
+            path.mkdir(mode=0o700)
+        found = path.lstat()
+        is_own = stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid()
+        if own and is_own:
+            path.chmod(0o700)
+        elif not is_own or found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+            raise PermissionError(errno.EPERM, "not a folder of this user's alone", str(path))
+    return path
 
 
 def _is_here(session: Path) -> bool:
@@ -438,5 +473,6 @@ def _sha256(path: Path) -> str:
 
 if __name__ == "__main__":
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    os.umask(0o077)
     serve(sys.stdin.buffer, sys.stdout.buffer)
     os._exit(0)  # a thread may still read, and Python would not end before it has read on
