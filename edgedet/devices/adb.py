@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from edgedet.devices.address import Address
 from edgedet.devices.transport import Transport, shell_line
 
-_HOPELESS = {
-    "unauthorized": "allow this computer on the device's screen",
+_REFUSED = {"unauthorized": "allow this computer on the device's screen"}
+_UNREACHABLE = {
     "not found": "connect the device, or `adb connect HOST:PORT`; `adb devices` lists those that are there",
 }
 
@@ -22,4 +22,4 @@ def _command(address: Address, remote: Sequence[str]) -> list[str]:
     return ["adb", "-s", address.target, "shell", "-T", shell_line(remote)]
 
 
-TRANSPORT = Transport("adb", _command, _HOPELESS)
+TRANSPORT = Transport("adb", _command, _REFUSED, _UNREACHABLE)

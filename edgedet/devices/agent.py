@@ -1,7 +1,8 @@
 """The program on a device that stores files, runs jobs and streams what they write to the host.
 
-A host sends this file through standard input when it connects, so that nothing need be installed for it; only
-the standard library is used. Requests and answers are frames on standard input and output.
+A host sends this file and `keeper.py` through standard input when it connects, so that nothing need be
+installed for them; only the standard library is used. Requests and answers are frames on standard input and
+output.
 
 A session is one folder. Its keeper, a process of its own, runs the session's jobs and outlives a connection
 that is lost; a host that comes back goes on reading where it stopped. When none has come back for the time of
@@ -14,6 +15,7 @@ the lease, or the host has ended the session, the keeper removes the folder and 
     BASE/SESSION/parts/SHA256     files whose transfer has not ended
     BASE/SESSION/jobs/NAME/       order: what to run; records/0, 1, 2, ...; result, when it has ended
     BASE/SESSION/lease            touched by every request
+    BASE/SESSION/wanted           the host asks for the device
     BASE/SESSION/turn             there when the device is this session's
     BASE/SESSION/end              the host asks that the session be removed
 """
@@ -21,13 +23,15 @@ the lease, or the host has ended the session, the keeper removes the folder and 
 from __future__ import annotations
 
 import contextlib
-import fcntl
+import errno
 import hashlib
 import importlib.util
 import json
 import os
+import queue
 import shutil
 import signal
+import stat
 import struct
 import subprocess
 import sys
@@ -35,35 +39,38 @@ import tempfile
 import threading
 import time
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, BinaryIO
+
+from edgedet.devices.keeper import MACHINE, SOURCE, claim, end_jobs, is_kept, lock, remove, write_whole
 
 # What a host looks for in what a shell may print before this program runs.
 GREETING = b"\0edgedet-agent 1\n"
 
 _LENGTH = struct.Struct(">I")
 _POLL_S = 0.02
-_KEEPER_POLL_S = 0.1
 # How long a host waits for an answer whether it has the device.
 _PATIENCE_S = 2.0
+# So often is a keeper looked after while it is waited for.
+_KEEPER_S = 1.0
 # Sessions whose keeper has ended with its machine are removed when they are as old.
 _STALE_S = 600.0
-_LOG_TAIL = 4000
 # What edgedet imports on a device, whatever it does there.
 _NEEDED = ("numpy", "cv2", "pydantic")
 
-# The bytes of this file, where a host has sent them.
-SOURCE: bytes = globals().get("SOURCE", b"")
 
-
-def read_frame(stream: BinaryIO) -> tuple[dict[str, Any], bytes]:
+def read_frame(read: Callable[[int], bytes]) -> tuple[dict[str, Any], bytes]:
     """The next frame: a JSON object, and as many bytes behind it as its `bytes` says.
+
+    Args:
+        read: Gives as many bytes as it is told, or fewer at the end.
 
     Raises:
         EOFError: The other side has gone.
     """
-    header = json.loads(_read(stream, _LENGTH.unpack(_read(stream, _LENGTH.size))[0]))
-    return header, _read(stream, header.get("bytes", 0))
+    header = json.loads(_whole(read, _LENGTH.unpack(_whole(read, _LENGTH.size))[0]))
+    return header, _whole(read, header.get("bytes", 0))
 
 
 def write_frame(stream: BinaryIO, header: dict[str, Any], payload: bytes = b"") -> None:
@@ -73,8 +80,8 @@ def write_frame(stream: BinaryIO, header: dict[str, Any], payload: bytes = b"") 
     stream.flush()
 
 
-def _read(stream: BinaryIO, length: int) -> bytes:
-    data = stream.read(length) if length else b""
+def _whole(read: Callable[[int], bytes], length: int) -> bytes:
+    data = read(length) if length else b""
     if len(data) < length:
         raise EOFError
     return data
@@ -101,14 +108,11 @@ class Session:
         for folder in ("jobs", "parts"):
             (self.root / folder).mkdir(parents=True, exist_ok=True)
         (self.root / "lease").touch()
-        (self.root / "agent.py").write_bytes(SOURCE)
-        subprocess.Popen(
-            [sys.executable, str(self.root / "agent.py"), "keep", str(self.root), str(lease_s)],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,
-        )
+        (self.root / "keeper.py").write_bytes(SOURCE)
+        with contextlib.suppress(OSError):
+            self._name = claim(f"{MACHINE}/{self.root.name}")  # by which others find it on this machine
+        self._lease_s = lease_s
+        self._keeper, self._seen = self._start_keeper(), time.monotonic()
 
     def renew(self) -> None:
         """Begin the lease anew."""
@@ -116,15 +120,25 @@ class Session:
             os.utime(str(self.root / "lease"))
 
     def has_turn(self) -> bool:
-        """Whether the device is this session's, after a short wait."""
+        """Ask for the device; whether it is this session's after a short wait. It stays asked for."""
+        (self.root / "wanted").touch()
         limit = time.monotonic() + _PATIENCE_S
         while not (self.root / "turn").exists() and time.monotonic() < limit:
+            self._see_to_keeper()
             time.sleep(_POLL_S)
         return (self.root / "turn").exists()
 
-    def holders(self) -> list[str]:
-        """Names of the sessions that have the device: this one, another, or none."""
-        return [turn.parent.name for turn in self.root.parent.glob("*/turn")]
+    def release(self) -> None:
+        """Leave the device to others, and ask for it no longer."""
+        with contextlib.suppress(FileNotFoundError):
+            (self.root / "wanted").unlink()
+        limit = time.monotonic() + _PATIENCE_S
+        while (self.root / "turn").exists() and time.monotonic() < limit:
+            time.sleep(_POLL_S)
+
+    def here(self, names: list[str]) -> list[str]:
+        """Those of some sessions that are on this machine, whoever's they are."""
+        return [name for name in names if _is_here(self.root.parent / name)]
 
     def missing(self, names: list[str]) -> dict[str, int]:
         """Blobs that are not here, and how many bytes of each are. What other sessions left is checked."""
@@ -187,9 +201,9 @@ class Session:
         job = self.root / "jobs" / name
         (job / "records").mkdir(parents=True, exist_ok=True)
         if not (job / "order").exists():
-            _write(job / "order", json.dumps(order).encode())
+            write_whole(job / "order", json.dumps(order).encode())
 
-    def follow(self, name: str, number: int, replies: BinaryIO) -> None:
+    def follow(self, name: str, number: int, host: Host) -> None:
         """Send the job's records from that number on, and at last how it ended."""
         job = self.root / "jobs" / name
         for record in (job / "records").iterdir():  # the host has those of whose taking it could not tell
@@ -199,15 +213,18 @@ class Session:
             ended = (job / "result").exists()  # asked first: it is written behind the last record
             record = job / "records" / str(number)
             if record.exists():
-                write_frame(replies, {"record": number}, record.read_bytes())
+                host.send({"record": number}, record.read_bytes())
                 number += 1
             elif ended:
-                write_frame(replies, json.loads((job / "result").read_bytes()))
+                host.send(json.loads((job / "result").read_bytes()))
                 return
             elif not self.root.exists():
-                write_frame(replies, {"ended": 1, "log": "the session's folder was removed"})
+                host.send({"ended": 1, "log": "the session's folder was removed"})
                 return
+            elif host.is_gone:
+                raise EOFError
             else:
+                self._see_to_keeper()
                 time.sleep(_POLL_S)
 
     def forget(self, name: str, number: int) -> None:
@@ -217,10 +234,32 @@ class Session:
 
     def end(self) -> None:
         """Have the keeper remove the session, and wait until it did."""
-        (self.root / "end").touch()
+        with contextlib.suppress(FileNotFoundError):  # somebody removed it
+            (self.root / "end").touch()
         limit = time.monotonic() + 20
         while self.root.exists() and time.monotonic() < limit:
+            self._see_to_keeper()
             time.sleep(_POLL_S)
+        if not self.root.exists():
+            remove(self.root)  # what is around it, where the keeper is not yet so far
+
+    def _start_keeper(self) -> subprocess.Popen[bytes]:
+        return subprocess.Popen(
+            [sys.executable, str(self.root / "keeper.py"), str(self.root), str(self._lease_s)],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+
+    def _see_to_keeper(self) -> None:
+        """Start another keeper where the one that was has been killed, perhaps to get its memory."""
+        if time.monotonic() - self._seen < _KEEPER_S:
+            return
+        self._seen = time.monotonic()
+        with contextlib.suppress(OSError):  # the folder is gone, and with it what there was to keep
+            if self._keeper.poll() is not None and not is_kept(self.root):
+                self._keeper = self._start_keeper()
 
     def _find(self, name: str) -> Path | None:
         return next((store / name for store in self._stores if (store / name).is_file()), None)
@@ -229,44 +268,103 @@ class Session:
         return self.root / "parts" / name
 
 
+class Host:
+    """The other side of the connection.
+
+    Args:
+        requests: What it writes.
+        replies: What it reads.
+    """
+
+    def __init__(self, requests: BinaryIO, replies: BinaryIO) -> None:
+        self._requests, self._replies = requests, replies
+        self._writing, self._beat = threading.Lock(), threading.Event()
+        self._asked: queue.Queue[tuple[dict[str, Any], bytes]] = queue.Queue()
+        self.is_gone = False
+
+    def listen(self, session: Session) -> None:
+        """Read what it says in a thread, and answer its heartbeats in another, whatever takes long here."""
+        threading.Thread(target=self._listen, args=(session,), daemon=True).start()
+        threading.Thread(target=self._answer, daemon=True).start()
+
+    def send(self, header: dict[str, Any], payload: bytes = b"") -> None:
+        """Send it a frame."""
+        with self._writing:
+            write_frame(self._replies, header, payload)
+
+    def next_request(self) -> tuple[dict[str, Any], bytes]:
+        """The next thing that it asks for.
+
+        Raises:
+            EOFError: It has gone.
+        """
+        request, payload = self._asked.get()
+        if self.is_gone:
+            raise EOFError
+        return request, payload
+
+    def _listen(self, session: Session) -> None:
+        with contextlib.suppress(EOFError, OSError):
+            while True:
+                request, payload = read_frame(self._requests.read)
+                session.renew()
+                if request["do"] == "stay":
+                    self._beat.set()
+                elif request["do"] == "taken":
+                    session.forget(request["job"], request["number"])
+                else:
+                    self._asked.put((request, payload))
+        self.is_gone = True
+        self._asked.put(({}, b""))
+
+    def _answer(self) -> None:
+        with contextlib.suppress(OSError):
+            while self._beat.wait():
+                self._beat.clear()
+                self.send({"beat": 1})  # waits where the host is slow to read
+
+
 def serve(requests: BinaryIO, replies: BinaryIO) -> None:
     """Answer a host until it has gone."""
     replies.write(GREETING)
-    hello, _ = read_frame(requests)
+    hello, _ = read_frame(requests.read)
+    host = Host(requests, replies)
     try:
         session = Session(hello["session"], hello["lease_s"], stay=hello["stay"])
     except OSError as exc:
-        write_frame(replies, {"failed": f"{exc.strerror or exc}: {exc.filename}"})
+        host.send({"failed": f"{exc.strerror or exc}: {exc.filename}"})
         return
-    write_frame(replies, {"root": str(session.root), "fresh": session.fresh, **_about()})
+    host.send({"root": str(session.root), "fresh": session.fresh, **_about(session.root)})
+    host.listen(session)
     with contextlib.suppress(EOFError, BrokenPipeError, ConnectionResetError):
-        _answer_all(session, requests, replies)
+        _answer_all(session, host)
 
 
-def _answer_all(session: Session, requests: BinaryIO, replies: BinaryIO) -> None:
+def _answer_all(session: Session, host: Host) -> None:
     do = ""
     while do != "end":
-        request, payload = read_frame(requests)
-        session.renew()
+        request, payload = host.next_request()
         do = request["do"]
         if do == "follow":
-            _follow(session, request, requests, replies)
-        elif do != "stay":
-            try:
-                answer = _answer(session, do, request, payload)
-            except (OSError, ValueError, zipfile.BadZipFile) as exc:
-                answer = {"failed": f"{type(exc).__name__}: {exc}"}
-            write_frame(replies, answer)
+            session.follow(request["job"], request["number"], host)
+            continue
+        try:
+            answer = _answer(session, do, request, payload)
+        except (OSError, ValueError, zipfile.BadZipFile) as exc:
+            answer = {"failed": f"{type(exc).__name__}: {exc}"}
+        host.send(answer)
 
 
 def _answer(session: Session, do: str, request: dict[str, Any], payload: bytes) -> dict[str, Any]:
     if do == "turn":
-        return {"turn": session.has_turn(), "holders": session.holders()}
+        return {"here": session.here(request["others"]), "turn": session.has_turn()}
     if do == "missing":
         return {"missing": session.missing(request["names"])}
     if do == "put":
         return {"wrong": session.put(request["name"], request["size"], request["offset"], payload)}
-    if do == "lay":
+    if do == "release":
+        session.release()
+    elif do == "lay":
         session.lay(request["files"])
     elif do == "unpack":
         session.unpack(request["archive"], request["folder"])
@@ -274,180 +372,91 @@ def _answer(session: Session, do: str, request: dict[str, Any], payload: bytes) 
         session.start(request["job"], request["order"])
     elif do == "end":
         session.end()
+        return {"left": str(session.root) if session.root.exists() else ""}
     return {}
 
 
-def _follow(session: Session, request: dict[str, Any], requests: BinaryIO, replies: BinaryIO) -> None:
-    """Stream records while a thread takes the host's word that it has them, until it says that it has all."""
-
-    def read() -> None:
-        with contextlib.suppress(EOFError):
-            while True:
-                said, _ = read_frame(requests)
-                session.renew()
-                if said["do"] == "taken":
-                    session.forget(request["job"], said["number"])
-                elif said["do"] == "followed":
-                    return
-
-    reader = threading.Thread(target=read, daemon=True)
-    reader.start()
-    session.follow(request["job"], request["number"], replies)
-    reader.join()
-
-
-def _about() -> dict[str, Any]:
+def _about(root: Path) -> dict[str, Any]:
     return {
         "python": list(sys.version_info[:3]),
         "missing": [name for name in _NEEDED if importlib.util.find_spec(name) is None],
-        "free_bytes": shutil.disk_usage(str(_base())).free,
+        "free_bytes": shutil.disk_usage(str(root)).free,
     }
 
 
 def _base() -> Path:
-    """The folder of sessions: the first that is this user's alone."""
+    """The folder of sessions: the first that is this user's alone.
+
+    Raises:
+        OSError: There is none.
+    """
     home = os.path.expanduser("~")
     cache = os.environ.get("XDG_CACHE_HOME") or (os.path.join(home, ".cache") if home != "/" else "")
-    for folder in (cache, "/data/local/tmp", os.path.join(tempfile.gettempdir(), f"user-{os.getuid()}")):
-        if not folder or (folder == "/data/local/tmp" and not os.path.isdir(folder)):
+    refused = OSError(0, "no folder to write in", cache)
+    for folder, names in (
+        (cache, ()),
+        ("/data/local/tmp", ()),
+        (tempfile.gettempdir(), (f"user-{os.getuid()}",)),
+    ):
+        if not folder or (folder != cache and not os.path.isdir(folder)):
             continue
-        base = Path(folder) / "edgedet" / "device"
         try:
-            base.mkdir(parents=True, exist_ok=True, mode=0o700)
-            if base.stat().st_uid == os.getuid() and os.access(str(base), os.W_OK):
-                base.chmod(0o700)
+            os.makedirs(folder, mode=0o700, exist_ok=True)
+            base = _private(Path(folder), (*names, "edgedet", "device"), own=folder == cache)
+            if os.access(str(base), os.W_OK):
                 return base
-        except OSError:
-            continue
-    raise OSError(0, "no folder to write in", cache)
+        except OSError as exc:
+            refused = exc
+    raise refused
+
+
+def _private(path: Path, names: tuple[str, ...], *, own: bool) -> Path:
+    """Make folders, each in the one before, and see that nobody else can put anything into them.
+
+    Args:
+        path: Where; others may write there, if they cannot rename what is not theirs.
+        names: Of the folders.
+        own: Whether that is the user's own place, where folders that are open to others are closed; where all
+            may write, somebody may have prepared them.
+
+    Raises:
+        OSError: Another user has a folder, or can write into it, or it is none.
+    """
+    for name in names:
+        path = path / name
+        with contextlib.suppress(FileExistsError):
+            path.mkdir(mode=0o700)
+        found = path.lstat()
+        is_own = stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid()
+        if own and is_own:
+            path.chmod(0o700)
+        elif not is_own or found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+            raise PermissionError(errno.EPERM, "not a folder of this user's alone", str(path))
+    return path
+
+
+def _is_here(session: Path) -> bool:
+    try:
+        name = claim(f"{MACHINE}/{session.name}")
+    except OSError:
+        return session.exists()
+    if name is not None:
+        name.close()
+    return name is None
 
 
 def _sweep(base: Path) -> None:
-    """Remove sessions that no keeper looks after: their machine was switched off."""
+    """Remove sessions that no keeper looks after: it was killed, or its machine switched off."""
     for lease in base.glob("*/lease"):
         root = lease.parent
         try:
             age = time.time() - lease.stat().st_mtime
             with (root / "keeper").open("a") as handle:
-                if age > _STALE_S and _lock(handle.fileno()):
+                if age > _STALE_S and lock(handle.fileno()):
+                    end_jobs(root)
                     shutil.rmtree(str(root), ignore_errors=True)
         except OSError:
             continue
-
-
-def keep(root: Path, lease_s: float) -> None:
-    """Run a session's jobs, one at a time, until the session ends or its lease does; then remove it."""
-    with contextlib.suppress(OSError), (root / "keeper").open("a") as mine:
-        if not _lock(mine.fileno()):
-            return  # another keeper runs
-        device = os.open(str(root.parent), os.O_RDONLY)
-        keeper = _Keeper(root, device)
-        try:
-            while not (root / "end").exists() and not keeper.is_forgotten(lease_s):
-                keeper.look_after_jobs()
-                time.sleep(_KEEPER_POLL_S)
-        finally:
-            keeper.stop()
-            os.close(device)
-    shutil.rmtree(str(root), ignore_errors=True)
-    for folder in root.parents[:2]:  # which may hold other sessions, or what is kept
-        with contextlib.suppress(OSError):
-            folder.rmdir()
-
-
-class _Keeper:
-    """A session's jobs, and when a host was last heard of.
-
-    Args:
-        root: The session's folder.
-        device: Handle of the folder of sessions. Who has its lock has the device: two sessions at a time
-            would slow each other.
-    """
-
-    def __init__(self, root: Path, device: int) -> None:
-        self._root, self._device = root, device
-        self._renewed, self._since = 0, time.monotonic()
-        self._running: subprocess.Popen[bytes] | None = None
-        self._job = root
-        for pid in root.glob("jobs/*/pid"):  # of a keeper before this one, which was killed
-            _end_group(int(pid.read_text()), str(pid.parent))
-            if not (pid.parent / "result").exists():
-                lost = {"ended": 1, "log": "what kept it running was ended"}
-                _write(pid.parent / "result", json.dumps(lost).encode())
-
-    def is_forgotten(self, lease_s: float) -> bool:
-        """Whether the lease has run out, by a clock that nobody sets."""
-        renewed = (self._root / "lease").stat().st_mtime_ns
-        if renewed != self._renewed:
-            self._renewed, self._since = renewed, time.monotonic()
-        return time.monotonic() - self._since > lease_s
-
-    def look_after_jobs(self) -> None:
-        """Take the device when it is free; note the end of the job that runs and start the next."""
-        if not (self._root / "turn").exists():
-            if not _lock(self._device):
-                return
-            (self._root / "turn").touch()
-        if self._running is not None and self._running.poll() is not None:
-            _write(self._job / "result", json.dumps(_result(self._running, self._job)).encode())
-            self._running = None
-        waiting = _waiting(self._root) if self._running is None else None
-        if waiting is not None:
-            self._job, self._running = waiting, _start(self._root, waiting)
-
-    def stop(self) -> None:
-        """End the job that runs, with all its processes."""
-        if self._running is not None:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(self._running.pid, signal.SIGKILL)
-            self._running.wait()
-
-
-def _end_group(pid: int, words: str) -> None:
-    """Kill a group whose leader still runs that command; a number alone may be another's by now."""
-    with contextlib.suppress(OSError):
-        if words.encode() in Path(f"/proc/{pid}/cmdline").read_bytes():
-            os.killpg(pid, signal.SIGKILL)
-
-
-def _lock(handle: int) -> bool:
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        return False
-    return True
-
-
-def _waiting(root: Path) -> Path | None:
-    jobs = sorted(root.glob("jobs/*/order"))
-    return next((path.parent for path in jobs if not (path.parent / "result").exists()), None)
-
-
-def _start(root: Path, job: Path) -> subprocess.Popen[bytes]:
-    order = json.loads((job / "order").read_bytes())
-    with (job / "log").open("wb") as log:
-        process = subprocess.Popen(
-            [sys.executable, *order["arguments"]],
-            cwd=str(root),
-            env={**os.environ, **order["environment"]},
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-            start_new_session=True,
-        )
-    _write(job / "pid", str(process.pid).encode())
-    return process
-
-
-def _result(process: subprocess.Popen[bytes], job: Path) -> dict[str, Any]:
-    log = (job / "log").read_bytes()[-_LOG_TAIL:]
-    return {"ended": process.returncode, "log": log.decode(errors="replace")}
-
-
-def _write(path: Path, data: bytes) -> None:
-    temporary = path.with_name(path.name + ".new")
-    temporary.write_bytes(data)
-    os.replace(temporary, path)
 
 
 def _size(path: Path) -> int:
@@ -463,8 +472,7 @@ def _sha256(path: Path) -> str:
 
 
 if __name__ == "__main__":
-    if sys.argv[1:2] == ["keep"]:
-        keep(Path(sys.argv[2]), float(sys.argv[3]))
-    else:
-        signal.signal(signal.SIGHUP, signal.SIG_IGN)
-        serve(sys.stdin.buffer, sys.stdout.buffer)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    os.umask(0o077)
+    serve(sys.stdin.buffer, sys.stdout.buffer)
+    os._exit(0)  # a thread may still read, and Python would not end before it has read on

@@ -7,25 +7,37 @@ import shutil
 import subprocess
 import tempfile
 import threading
+import time
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from edgedet import registry
-from edgedet.devices import agent
+from edgedet.devices import agent, keeper
 from edgedet.devices.address import Address
 from edgedet.devices.transport import Transport
 from edgedet.errors import EdgedetError, MissingDeviceError
 
-# Reads the agent from standard input and runs it, so that no command line grows long.
+# Reads the program from standard input and runs it, so that no command line grows long.
 _BOOT = (
     "import sys;s=sys.stdin.buffer;t=s.read(int(s.readline()));"
-    "exec(compile(t,'agent.py','exec'),{'__name__':'__main__','SOURCE':t})"
+    "exec(compile(t,'agent.py','exec'),{'__name__':'__main__'})"
 )
+# The agent there imports the keeper by the name that it has here.
+_PROGRAM = """import sys, types
+keeper = types.ModuleType({name!r})
+keeper.SOURCE = {keeper!r}
+exec(compile(keeper.SOURCE, "keeper.py", "exec"), vars(keeper))
+sys.modules[keeper.__name__] = keeper
+exec(compile({agent!r}, "agent.py", "exec"), {{"__name__": "__main__"}})
+"""
 # So much may a shell on the device print before the agent speaks.
 _MOST_NOISE = 65_536
-# So often in the time of a lease does a host say that it is there.
+# So often in the time of a lease does a host say that it is there; the agent answers.
 _HEARTBEATS = 10
+# A connection through which nothing comes for so long is lost: adb waits for ever for a dead cable.
+_SILENCE_S = 60.0
 _CLOSE_LIMIT_S = 5.0
 
 
@@ -35,8 +47,9 @@ class ConnectionLostError(Exception):
 
 @cache
 def agent_source() -> bytes:
-    """The program that runs on the device."""
-    return Path(agent.__file__).read_bytes()
+    """The program that runs on the device: one text of two modules."""
+    texts = {"keeper": Path(keeper.__file__).read_bytes(), "agent": Path(agent.__file__).read_bytes()}
+    return _PROGRAM.format(name=keeper.__name__, **texts).encode()
 
 
 class Connection:
@@ -45,6 +58,7 @@ class Connection:
     Args:
         address: Where.
         hello: The first request: the session, and how long it is kept.
+        reached: Whether the device was reached before, so that it may come back.
 
     Attributes:
         about: What the agent says of itself and its machine.
@@ -54,13 +68,15 @@ class Connection:
         ConnectionLostError: There may be one later.
     """
 
-    def __init__(self, address: Address, hello: dict[str, Any]) -> None:
-        self._address = address
+    def __init__(self, address: Address, hello: dict[str, Any], *, reached: bool = False) -> None:
+        self._address, self._reached = address, reached
         self._transport: Transport = registry.TRANSPORTS.load(address.transport)
         _check_program(self._transport.program)
         self._stderr = tempfile.TemporaryFile()  # noqa: SIM115
         self._writing = threading.Lock()
         self._closed = threading.Event()
+        self._waits = self._silent = False
+        self._heard = 0.0
         self._process = subprocess.Popen(
             self._transport.command(address, [address.python, "-u", "-c", _BOOT]),
             stdin=subprocess.PIPE,
@@ -68,13 +84,15 @@ class Connection:
             stderr=self._stderr,
             start_new_session=True,  # the terminal's Ctrl-C is for this process, which then says goodbye
         )
+        threading.Thread(target=self._watch, daemon=True).start()
         try:
             self._greet(hello)
             self.about = self._read()
         except BaseException:
             self.close()
             raise
-        threading.Thread(target=self._beat, args=(hello["lease_s"] / _HEARTBEATS,), daemon=True).start()
+        interval_s = min(hello["lease_s"] / _HEARTBEATS, _SILENCE_S / 5)
+        threading.Thread(target=self._beat, args=(interval_s,), daemon=True).start()
 
     def ask(self, request: dict[str, Any], payload: bytes = b"") -> dict[str, Any]:
         """Send a request and read its answer.
@@ -90,20 +108,23 @@ class Connection:
         """Send what has no answer, or more than one."""
         assert self._process.stdin is not None
         try:
-            with self._writing:
+            with self._waiting(), self._writing:
                 agent.write_frame(self._process.stdin, request, payload)  # type: ignore[arg-type]
         except (OSError, ValueError) as exc:
             raise self._lost() from exc
 
     def receive(self) -> tuple[dict[str, Any], bytes]:
-        """The next frame.
+        """The next frame that is no answer to a heartbeat.
 
         Raises:
             ConnectionLostError: The connection has ended.
         """
-        assert self._process.stdout is not None
         try:
-            return agent.read_frame(self._process.stdout)  # type: ignore[arg-type]
+            with self._waiting():
+                while True:
+                    frame, payload = agent.read_frame(self._read_bytes)
+                    if "beat" not in frame:
+                        return frame, payload
         except (EOFError, OSError, ValueError) as exc:
             raise self._lost() from exc
 
@@ -126,6 +147,18 @@ class Connection:
             self._process.stdout.close()
         self._stderr.close()
 
+    def _read_bytes(self, length: int) -> bytes:
+        """So many bytes of what the agent writes, or as many as there are before its end."""
+        assert self._process.stdout is not None
+        data = bytearray()
+        while len(data) < length:
+            piece = self._process.stdout.read1(length - len(data))  # type: ignore[attr-defined]
+            if not piece:
+                break
+            self._heard = time.monotonic()
+            data += piece
+        return bytes(data)
+
     def _read(self) -> dict[str, Any]:
         answer, _ = self.receive()
         if "failed" in answer:
@@ -140,23 +173,39 @@ class Connection:
     def _greet(self, hello: dict[str, Any]) -> None:
         source = agent_source()
         assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        try:
-            self._process.stdin.write(b"%d\n" % len(source) + source)
-            agent.write_frame(self._process.stdin, hello)  # type: ignore[arg-type]
-        except OSError as exc:
-            raise self._lost() from exc
         noise = b""
-        while not noise.endswith(agent.GREETING):
-            letter = self._process.stdout.read(1)
-            noise += letter
-            if not letter or len(noise) > _MOST_NOISE:
-                raise self._lost()
+        with self._waiting():
+            try:
+                self._process.stdin.write(b"%d\n" % len(source) + source)
+                agent.write_frame(self._process.stdin, hello)  # type: ignore[arg-type]
+            except OSError as exc:
+                raise self._lost() from exc
+            while not noise.endswith(agent.GREETING):
+                letter = self._read_bytes(1)
+                noise += letter
+                if not letter or len(noise) > _MOST_NOISE:
+                    raise self._lost()
 
     def _beat(self, interval_s: float) -> None:
+        assert self._process.stdin is not None
         while not self._closed.wait(interval_s):
-            with contextlib.suppress(ConnectionLostError):
-                self.send({"do": "stay"})
+            with contextlib.suppress(OSError, ValueError), self._writing:
+                agent.write_frame(self._process.stdin, {"do": "stay"})  # type: ignore[arg-type]
+
+    @contextlib.contextmanager
+    def _waiting(self) -> Iterator[None]:
+        """While this lasts, the agent has to say something within the limit."""
+        self._heard, self._waits = time.monotonic(), True
+        try:
+            yield
+        finally:
+            self._waits = False
+
+    def _watch(self) -> None:
+        while not self._closed.wait(_SILENCE_S / 20):
+            if self._waits and time.monotonic() - self._heard > _SILENCE_S:
+                self._silent = True
+                self.kill()
 
     def _lost(self) -> ConnectionLostError | MissingDeviceError:
         """What to raise: the program's last words tell whether to try again."""
@@ -166,14 +215,17 @@ class Connection:
             return ConnectionLostError("it was closed")
         self._stderr.seek(0)
         words = " ".join(self._stderr.read().decode(errors="replace").split())[-300:]
-        if self._process.returncode == _NO_SUCH_PROGRAM:
+        if self._silent:
+            return ConnectionLostError(f"nothing came for {_SILENCE_S:g} s")
+        if self._process.returncode == _NO_SUCH_PROGRAM and not self._reached:
             return MissingDeviceError(
                 f"{self._address} has no Python at {self._address.python}",
                 got=words,
                 expected="Python 3.11 or later with numpy, opencv-python-headless, pydantic and a runtime",
                 fix=f"install it there, or name it: {self._address}?python=PATH",
             )
-        for said, fix in self._transport.hopeless.items():
+        hopeless = {**self._transport.refused, **({} if self._reached else self._transport.unreachable)}
+        for said, fix in hopeless.items():
             if said in words:
                 return MissingDeviceError(
                     f"cannot connect to {self._address}", got=words, expected="a device to run on", fix=fix

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import secrets
 import threading
 import time
@@ -15,7 +14,8 @@ from edgedet.devices.blob import PIECE_BYTES, Blob
 from edgedet.devices.connection import Connection, ConnectionLostError
 from edgedet.devices.payload import code_archive
 from edgedet.devices.records import Record, error_from
-from edgedet.errors import InternalError, MissingDeviceError, UsageError
+from edgedet.devices.turns import Turn, take_turns
+from edgedet.errors import InternalError, MissingDeviceError
 from edgedet.progress import Track, silent
 
 T = TypeVar("T")
@@ -37,11 +37,10 @@ class RemoteDevice:
         tell: Takes sentences for a person who waits.
         reconnect_s: How long to try when a connection is lost.
         lease_s: How long the device keeps the session for a host that does not come back.
-        beside: Devices that this process has open already.
+        wait: Until no other run has the device. Who does not let it wait calls `take_turns`.
 
     Raises:
         MissingDeviceError: The device cannot be reached, or has no Python that edgedet runs on.
-        UsageError: It is one of those beside it, by another address.
     """
 
     def __init__(
@@ -52,7 +51,7 @@ class RemoteDevice:
         tell: Callable[[str], None] = lambda _: None,
         reconnect_s: float = _RECONNECT_S,
         lease_s: float = LEASE_S,
-        beside: Sequence[RemoteDevice] = (),
+        wait: bool = True,
     ) -> None:
         self.address = address
         self._tell, self._reconnect_s = tell, reconnect_s
@@ -65,10 +64,29 @@ class RemoteDevice:
         self._known = True
         try:
             self._check_python()
-            self._take_turn({str(one._hello["session"]): one.address for one in beside})
+            if wait:
+                take_turns([self], tell)
         except BaseException:
             self.close()
             raise
+
+    @property
+    def session(self) -> str:
+        """Its name on the device."""
+        return str(self._hello["session"])
+
+    def ask_turn(self, others: Sequence[str] = ()) -> Turn:
+        """Ask for the device and wait a moment: a transfer would disturb what another run measures.
+
+        Args:
+            others: Names of sessions that may be on the same machine.
+        """
+        answer = self._try(lambda connection: connection.ask({"do": "turn", "others": list(others)}))
+        return Turn(answer["turn"], frozenset(answer["here"]))
+
+    def release(self) -> None:
+        """Leave the device to other runs until it is asked for again."""
+        self._try(lambda connection: connection.ask({"do": "release"}))
 
     def send(self, files: Mapping[str, Blob], track: Track = silent) -> int:
         """Give the device files under these names, relative to the session; returns how many bytes it took.
@@ -147,19 +165,24 @@ class RemoteDevice:
             connection.kill()
 
     def close(self) -> None:
-        """Remove the session there and disconnect."""
+        """Remove the session there and disconnect; what could not be removed is told and raises nothing."""
         if not self._known:
             return
         self._known = False
         if self._following:  # what comes next through this connection is a record
             self._drop()
+        left = ""
         for _ in range(2):  # the connection at hand may be lost
-            with contextlib.suppress(ConnectionLostError, MissingDeviceError):
-                self._connection = self._connection or Connection(self.address, self._hello)
-                self._connection.ask({"do": "end"})
+            try:
+                self._connection = self._connection or Connection(self.address, self._hello, reached=True)
+                left = self._connection.ask({"do": "end"})["left"]
                 break
-            self._drop()
+            except Exception as exc:  # whatever it is, what was measured is not lost for it
+                left = f"what was sent, for {self._hello['lease_s']:g} s ({exc})"
+                self._drop()
         self._drop()
+        if left:
+            self._tell(f"{self.address} may keep {left}")
 
     def __enter__(self) -> Self:
         return self
@@ -198,9 +221,8 @@ class RemoteDevice:
                     if "record" in frame:
                         yield payload
                         number += 1
-                        connection.send({"do": "taken", "number": number - 1})
+                        connection.send({"do": "taken", "job": name, "number": number - 1})
                     else:
-                        connection.send({"do": "followed"})
                         self._following = False
                         self._check_end(frame)
                         return
@@ -231,7 +253,7 @@ class RemoteDevice:
 
     def _open(self) -> Connection:
         if self._connection is None:
-            self._connection = Connection(self.address, self._hello)
+            self._connection = Connection(self.address, self._hello, reached=self._known)
             if self._known and self._connection.about["fresh"]:
                 raise MissingDeviceError(
                     f"{self.address} has forgotten this run",
@@ -278,21 +300,6 @@ class RemoteDevice:
                 expected="numpy, cv2, pydantic and a runtime",
                 fix=f"there: {self.address.python} -m pip install numpy opencv-python-headless pydantic",
             )
-
-    def _take_turn(self, beside: Mapping[str, Address]) -> None:
-        """Wait until no other run has the device: a transfer would disturb what it measures."""
-        told = False
-        while not (answer := self._try(lambda connection: connection.ask({"do": "turn"})))["turn"]:
-            for name in beside.keys() & answer["holders"]:
-                raise UsageError(
-                    "two of the devices are one machine",
-                    got=f"{beside[name]} and {self.address}",
-                    expected="addresses of different machines",
-                    fix="leave one of them out: an artifact cannot be measured beside itself",
-                )
-            if not told:
-                self._tell(f"{self.address} is busy with another run; waiting for it")
-                told = True
 
     def _check_room(self, needed: int) -> None:
         free = self.about["free_bytes"]

@@ -24,10 +24,12 @@ _OPTIONS = {
     "PermitLocalCommand": "no",
 }
 
-_HOPELESS = {
+_REFUSED = {
     "REMOTE HOST IDENTIFICATION HAS CHANGED": "find out why its key changed before you trust it",
     "Host key verification failed": "connect once with ssh, compare the key with the device's and accept it",
     "Permission denied": "let the device know your key: ssh-copy-id",
+}
+_UNREACHABLE = {
     "Could not resolve hostname": "check the name",
     "Bad configuration option": "mend the configuration of ssh",
 }
@@ -41,4 +43,4 @@ def _command(address: Address, remote: Sequence[str]) -> list[str]:
     return [*words, "--", address.target, shell_line(remote)]
 
 
-TRANSPORT = Transport("ssh", _command, _HOPELESS)
+TRANSPORT = Transport("ssh", _command, _REFUSED, _UNREACHABLE)

@@ -9,6 +9,7 @@ from typing import TypeVar
 
 from edgedet.devices.address import Address
 from edgedet.devices.device import RemoteDevice
+from edgedet.devices.turns import take_turns
 
 T = TypeVar("T")
 
@@ -16,14 +17,15 @@ T = TypeVar("T")
 def open_all(
     addresses: Iterable[Address], stack: ExitStack, *, stay: bool, tell: Callable[[str], None]
 ) -> list[RemoteDevice]:
-    """Connect to devices, which the stack closes.
+    """Connect to devices, which the stack closes, and wait until no other run has any of them.
 
     Raises:
-        As `RemoteDevice`.
+        As `RemoteDevice` and `take_turns`.
     """
-    devices: list[RemoteDevice] = []
-    for address in addresses:
-        devices.append(stack.enter_context(RemoteDevice(address, stay=stay, tell=tell, beside=devices)))
+    devices = [
+        stack.enter_context(RemoteDevice(address, stay=stay, tell=tell, wait=False)) for address in addresses
+    ]
+    take_turns(devices, tell)
     return devices
 
 

@@ -16,12 +16,15 @@ class Transport:
     Attributes:
         program: What must be installed here, "" for nothing.
         command: The command here that runs one there, its standard streams joined.
-        hopeless: What the program says where trying again does not help, and what does help.
+        refused: What the program says where the device does not let this user in, and what helps.
+        unreachable: What it says where the device was never reached and trying again does not help, and what
+            does help. Of a device that was reached it may be over in a moment.
     """
 
     program: str
     command: Callable[[Address, Sequence[str]], list[str]]
-    hopeless: Mapping[str, str]
+    refused: Mapping[str, str]
+    unreachable: Mapping[str, str]
 
 
 def shell_line(words: Sequence[str]) -> str:

@@ -7,18 +7,19 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))  # for stand_in
 
-from stand_in import SSH, StandIn
-
-from edgedet.devices import parse_address
+from stand_in import Lab, StandIn
 
 
 @pytest.fixture
-def stand_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> StandIn:
-    cache = tmp_path / "cache"
-    cache.mkdir()
-    script = tmp_path / "bin" / "ssh"
-    script.parent.mkdir()
-    script.write_text(SSH.format(cache=cache))
-    script.chmod(0o755)
-    monkeypatch.setenv("PATH", str(script.parent), prepend=":")
-    return StandIn(parse_address(f"ssh://pi@camera?python={sys.executable}"), cache)
+def lab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Lab:
+    root = tmp_path / "lab"
+    root.mkdir()
+    lab = Lab(root)
+    monkeypatch.setenv("PATH", str(lab.programs), prepend=":")
+    return lab
+
+
+@pytest.fixture
+def stand_in(lab: Lab, request: pytest.FixtureRequest) -> StandIn:
+    """A device; through ssh, where a test does not ask for another way."""
+    return lab.machine(transport=getattr(request, "param", "ssh"))

@@ -68,7 +68,7 @@ def test_what_one_device_measured_is_kept_where_another_fails(
         return run_benchmark(full_bundle.root, ("ort",), ("fp32",), duration_s=0.1)
 
     monkeypatch.setattr("edgedet.cli.benchmark.run_benchmark_on", measure)
-    monkeypatch.setattr(RemoteDevice, "_take_turn", lambda *_: None)  # both are the same machine
+    monkeypatch.setattr("edgedet.devices.together.take_turns", lambda *_: None)  # both are one machine
     file = tmp_path / "report.json"
     broken = device_of(stand_in).replace("camera", "camera:23")
     words = ["benchmark", str(full_bundle.root), "--quick", "--no-history", "--json", str(file)]

@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+import ast
 import os
+import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -9,18 +12,20 @@ import time
 import venv
 from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
-from stand_in import StandIn
+from stand_in import Lab, StandIn
 
-from edgedet.devices import RemoteDevice, parse_address
+from edgedet.devices import RemoteDevice, agent, keeper, parse_address
 from edgedet.devices.blob import Blob
 from edgedet.errors import InternalError, MissingDeviceError, UsageError
 
 COUNT = """
 import sys, time
 from pathlib import Path
+from types import ModuleType
 import numpy as np
 from edgedet.devices.records import Record, RecordWriter
 writer = RecordWriter(Path(sys.argv[1]) / "records")
@@ -31,6 +36,7 @@ for number in range(12):
 FAIL = """
 import sys
 from pathlib import Path
+from types import ModuleType
 from edgedet.devices.records import Record, RecordWriter, error_header
 from edgedet.errors import UsageError
 error = UsageError("no such thing", got="a", expected="b", fix="c")
@@ -47,6 +53,15 @@ def said() -> list[str]:
 def device(stand_in: StandIn, said: list[str]) -> Iterator[RemoteDevice]:
     with RemoteDevice(stand_in.address, tell=said.append, reconnect_s=20) as device:
         yield device
+
+
+def kill_keeper(session: Path) -> None:
+    subprocess.run(["pkill", "-9", "-f", f"keeper.py {session}"], check=True)
+
+
+def is_running(pid: int) -> bool:
+    stat = Path(f"/proc/{pid}/stat")
+    return stat.exists() and " Z " not in stat.read_text()
 
 
 def wait_until(condition, limit_s: float = 20.0) -> None:
@@ -133,34 +148,11 @@ def test_a_job_that_ends_without_a_word_is_shown_with_its_last_ones(device: Remo
         list(device.execute(["-c", "import os; os.kill(os.getpid(), 9)"], {}))
 
 
-def test_a_second_run_waits_until_the_device_is_free(stand_in: StandIn, said: list[str]) -> None:
-    first = RemoteDevice(stand_in.address)
-    threading.Timer(3.0, first.close).start()
-    with RemoteDevice(stand_in.address, tell=said.append) as second:
-        assert said == ["ssh://pi@camera is busy with another run; waiting for it"]
-        assert [one.header["number"] for one in second.execute(["-c", COUNT], {})] == list(range(12))
-    assert stand_in.is_clean
-
-
-def test_one_machine_by_two_addresses_is_refused_at_once(stand_in: StandIn, said: list[str]) -> None:
-    other = parse_address(f"ssh://pi@192.168.0.7?python={sys.executable}")
-    with (
-        RemoteDevice(stand_in.address) as first,
-        pytest.raises(UsageError, match=r"one machine; got ssh://pi@camera.* and ssh://pi@192\.168\.0\.7"),
-    ):
-        RemoteDevice(other, tell=said.append, beside=[first])
-    assert said == []
-    assert stand_in.is_clean
-
-
-def test_two_hosts_that_leave_the_same_file_do_not_spoil_it(
-    stand_in: StandIn, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(RemoteDevice, "_take_turn", lambda *_: None)  # as if they did not wait
+def test_two_hosts_that_leave_the_same_file_do_not_spoil_it(stand_in: StandIn) -> None:
     blob = Blob.of(bytes(300_000))
     with (
-        RemoteDevice(stand_in.address, stay=True) as one,
-        RemoteDevice(stand_in.address, stay=True) as other,
+        RemoteDevice(stand_in.address, stay=True, wait=False) as one,
+        RemoteDevice(stand_in.address, stay=True, wait=False) as other,
     ):
 
         def beside(items, description, total=None):
@@ -189,23 +181,72 @@ def test_a_job_whose_keeper_was_killed_is_lost_and_not_run_twice(
     records = device.execute(["-c", COUNT.replace("0.05", "0.5")], {})
     next(records)
     (session,) = stand_in.sessions
-    subprocess.run(["pkill", "-9", "-f", f"keep {session}"], check=True)
+    kill_keeper(session)
     os.kill(device._connection._process.pid, signal.SIGKILL)
     with pytest.raises(InternalError, match="what kept it running was ended"):
         list(records)
     pid = int((session / "jobs" / "0001" / "pid").read_text())
-    wait_until(lambda: not Path(f"/proc/{pid}").exists() or "Z" in Path(f"/proc/{pid}/stat").read_text())
+    wait_until(lambda: not is_running(pid))
+
+
+def test_a_job_whose_keeper_alone_was_killed_is_lost_at_once(
+    device: RemoteDevice, stand_in: StandIn, said: list[str]
+) -> None:
+    records = device.execute(["-c", COUNT.replace("0.05", "60")], {})
+    next(records)
+    (session,) = stand_in.sessions
+    kill_keeper(session)
+    with pytest.raises(InternalError, match="what kept it running was ended"):
+        list(records)
+    pid = int((session / "jobs" / "0001" / "pid").read_text())
+    wait_until(lambda: not is_running(pid))
+    assert list(device.execute(["-c", "pass"], {})) == []
+    assert said == []
+
+
+def test_a_session_whose_keeper_was_killed_is_removed_when_it_is_closed(
+    stand_in: StandIn, said: list[str]
+) -> None:
+    with RemoteDevice(stand_in.address, tell=said.append):
+        kill_keeper(stand_in.sessions[0])
+    assert said == []
+    assert stand_in.is_clean
+
+
+def test_a_device_is_not_given_to_two_runs_when_a_keeper_was_killed(
+    device: RemoteDevice, stand_in: StandIn
+) -> None:
+    (session,) = stand_in.sessions
+    kill_keeper(session)
+    os.kill(device._connection._process.pid, signal.SIGKILL)
+    device.send({"file": Blob.of(b"1")})  # through another connection, which starts another keeper
+    wait_until(lambda: subprocess.run(["pgrep", "-f", f"keeper.py {session}"], check=False).returncode == 0)
+    time.sleep(1)
+    with RemoteDevice(stand_in.address, wait=False) as other:
+        assert not other.ask_turn().has
 
 
 def test_a_session_without_a_keeper_is_removed_by_a_later_run(stand_in: StandIn) -> None:
     device = RemoteDevice(stand_in.address)
     (session,) = stand_in.sessions
-    subprocess.run(["pkill", "-9", "-f", f"keep {session}"], check=True)
+    kill_keeper(session)
     device.interrupt()
     os.utime(session / "lease", (0, 0))  # the machine was off for years
     with RemoteDevice(stand_in.address):
         assert session not in stand_in.sessions
     assert stand_in.is_clean
+
+
+def test_a_job_that_nothing_looks_after_is_ended_by_a_later_run(stand_in: StandIn) -> None:
+    device = RemoteDevice(stand_in.address)
+    next(device.execute(["-c", COUNT.replace("0.05", "600")], {}))
+    (session,) = stand_in.sessions
+    pid = int((session / "jobs" / "0001" / "pid").read_text())
+    device.interrupt()
+    kill_keeper(session)
+    os.utime(session / "lease", (0, 0))
+    with RemoteDevice(stand_in.address):
+        assert not is_running(pid)
 
 
 def test_an_interruption_is_not_taken_for_a_lost_connection(device: RemoteDevice, said: list[str]) -> None:
@@ -274,6 +315,32 @@ def test_a_session_that_the_device_has_forgotten_is_not_taken_for_an_empty_one(s
     device.close()
 
 
+def test_a_session_that_somebody_removed_is_closed_like_another(stand_in: StandIn, said: list[str]) -> None:
+    with RemoteDevice(stand_in.address, tell=said.append):
+        shutil.rmtree(stand_in.sessions[0])
+    assert said == []
+    assert stand_in.is_clean
+
+
+def test_a_device_that_is_gone_when_it_is_closed_is_told_and_raises_nothing(
+    stand_in: StandIn, lab: Lab, said: list[str]
+) -> None:
+    with RemoteDevice(stand_in.address, tell=said.append, lease_s=3) as device:
+        os.kill(device._connection._process.pid, signal.SIGKILL)
+        lab.fail_once("ssh: camera port 22: No route to host")
+    assert said == ["ssh://pi@camera may keep what was sent, for 3 s (ssh: camera port 22: No route to host)"]
+
+
+def test_a_device_that_fails_when_it_is_closed_is_told_and_raises_nothing(
+    stand_in: StandIn, said: list[str]
+) -> None:
+    with RemoteDevice(stand_in.address, tell=said.append, lease_s=3):
+        end = stand_in.sessions[0] / "end"
+        end.symlink_to(end)  # which nobody can open
+    assert len(said) == 1
+    assert "may keep what was sent, for 3 s (ssh://pi@camera cannot do what it is asked for" in said[0]
+
+
 def test_a_shell_without_that_python_is_named(stand_in: StandIn) -> None:
     with pytest.raises(MissingDeviceError, match=r"has no Python at /nowhere/python.*\?python=PATH"):
         RemoteDevice(parse_address("ssh://pi@camera?python=/nowhere/python"))
@@ -295,6 +362,95 @@ def test_what_ssh_says_is_said_with_what_helps(stand_in: StandIn, words: str, fi
     assert words in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("stand_in", "words"),
+    [
+        ("ssh", "ssh: Could not resolve hostname camera: Temporary failure in name resolution"),
+        ("ssh", "ssh: connect to host camera port 22: Connection refused"),
+        ("adb", "adb: device 'camera' not found"),
+        ("adb", "adb: device offline"),
+    ],
+    indirect=["stand_in"],
+)
+def test_a_device_that_was_reached_is_waited_for_whatever_the_network_says(
+    stand_in: StandIn, lab: Lab, said: list[str], words: str
+) -> None:
+    with RemoteDevice(stand_in.address, tell=said.append) as device:
+        os.kill(device._connection._process.pid, signal.SIGKILL)
+        lab.fail_once(words)
+        assert device.send({"file": Blob.of(b"1")}) == 1
+    assert said == [f"lost the connection to {stand_in.address}; connecting again"] * 2
+
+
+@pytest.mark.parametrize(
+    ("stand_in", "words"),
+    [
+        ("ssh", "Host key verification failed."),
+        ("ssh", "pi@camera: Permission denied (publickey)."),
+        ("adb", "adb: device unauthorized."),
+    ],
+    indirect=["stand_in"],
+)
+def test_a_device_that_lets_nobody_in_any_more_is_not_waited_for(
+    stand_in: StandIn, lab: Lab, said: list[str], words: str
+) -> None:
+    with RemoteDevice(stand_in.address, tell=said.append) as device:
+        os.kill(device._connection._process.pid, signal.SIGKILL)
+        lab.fail_once(words)
+        with pytest.raises(MissingDeviceError, match=re.escape(words)):
+            device.send({"file": Blob.of(b"1")})
+    assert said == [f"lost the connection to {stand_in.address}; connecting again"]
+
+
+@pytest.mark.parametrize(
+    ("stand_in", "words", "fix"),
+    [
+        ("ssh", "ssh: Could not resolve hostname camera: Name or service not known", "check the name"),
+        ("adb", "adb: device 'camera' not found", "adb connect"),
+    ],
+    indirect=["stand_in"],
+)
+def test_a_device_that_was_never_reached_is_told_with_what_helps(
+    stand_in: StandIn, lab: Lab, words: str, fix: str
+) -> None:
+    lab.fail_once(words)
+    with pytest.raises(MissingDeviceError, match=fix):
+        RemoteDevice(stand_in.address)
+
+
+def test_a_connection_through_which_nothing_comes_any_more_is_lost(
+    stand_in: StandIn, said: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("edgedet.devices.connection._SILENCE_S", 3.0)
+    found = []
+    with RemoteDevice(stand_in.address, tell=said.append, lease_s=60) as device:
+        for record in device.execute(["-c", COUNT], {}):
+            found.append(record.header["number"])
+            if len(found) == 3:
+                os.kill(device._connection._process.pid, signal.SIGSTOP)
+    assert found == list(range(12))
+    assert said == [f"lost the connection to {stand_in.address}; connecting again"]
+
+
+def test_a_device_that_has_nothing_to_say_answers_that_it_is_there(
+    stand_in: StandIn, said: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("edgedet.devices.connection._SILENCE_S", 3.0)
+    with RemoteDevice(stand_in.address, tell=said.append) as device:
+        assert list(device.execute(["-c", "import time; time.sleep(6)"], {})) == []
+    assert said == []
+
+
+def test_a_host_that_is_slow_to_read_is_not_taken_for_gone(stand_in: StandIn, said: list[str]) -> None:
+    job = COUNT.replace("np.full(3, number**2)", "np.zeros(10**5)")  # more than fits between the two
+    with RemoteDevice(stand_in.address, tell=said.append, lease_s=3) as device:
+        records = device.execute(["-c", job], {})
+        assert next(records).header["number"] == 0
+        time.sleep(8)
+        assert [record.header["number"] for record in records] == list(range(1, 12))
+    assert said == []
+
+
 def test_a_machine_without_ssh_is_told_what_to_install(
     stand_in: StandIn, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -310,13 +466,11 @@ def test_an_old_python_on_the_device_is_named(stand_in: StandIn, monkeypatch: py
     assert stand_in.sessions == []
 
 
-def test_the_agent_needs_nothing_but_an_old_python() -> None:
-    import ast
-
-    from edgedet.devices.connection import agent_source
-
-    tree = ast.parse(agent_source(), feature_version=(3, 8))
-    imported = {
-        a.name.partition(".")[0] for n in ast.walk(tree) if isinstance(n, ast.Import) for a in n.names
+@pytest.mark.parametrize("module", [agent, keeper])
+def test_what_is_sent_to_run_needs_nothing_but_an_old_python(module: ModuleType) -> None:
+    tree = ast.parse(Path(module.__file__).read_bytes(), feature_version=(3, 8))
+    imports = [node for node in ast.walk(tree) if isinstance(node, ast.Import | ast.ImportFrom)]
+    names = {getattr(node, "module", None) or node.names[0].name for node in imports}
+    assert {name for name in names if name.partition(".")[0] not in sys.stdlib_module_names} <= {
+        keeper.__name__
     }
-    assert imported <= set(sys.stdlib_module_names)
