@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -99,6 +100,21 @@ def missing_extra(what: str, exc: ModuleNotFoundError, extra: str) -> MissingExt
 def install_command(extra: str) -> str:
     """What to type to install an extra: of the clone where edgedet was installed from one to be edited."""
     return f'pip install -e ".[{extra}]"' if _is_editable() else f'pip install "edgedet[{extra}]"'
+
+
+def packages_of_extras(command: str) -> tuple[str, ...]:
+    """Names of what an `install_command` installs beside edgedet; none where that is not installed here."""
+    from importlib import metadata
+
+    extras = re.findall(r"\[([\w,-]+)\]", command)
+    try:
+        required = metadata.requires("edgedet") or []
+    except metadata.PackageNotFoundError:
+        return ()
+    wanted = [f'extra == "{extra}"' for one in extras for extra in one.split(",")]
+    lines = (line.replace("'", '"') for line in required)
+    found = (line for line in lines if any(line.endswith(condition) for condition in wanted))
+    return tuple(re.split(r"[^\w.-]", line, maxsplit=1)[0] for line in found)
 
 
 @cache

@@ -214,7 +214,8 @@ class Connection:
         if self._stderr.closed:
             return ConnectionLostError("it was closed")
         self._stderr.seek(0)
-        words = " ".join(self._stderr.read().decode(errors="replace").split())[-300:]
+        said_at_length = " ".join(self._stderr.read().decode(errors="replace").split())
+        words = said_at_length[-_SHOWN:]
         if self._silent:
             return ConnectionLostError(f"nothing came for {_SILENCE_S:g} s")
         if self._process.returncode == _NO_SUCH_PROGRAM and not self._reached:
@@ -226,13 +227,20 @@ class Connection:
             )
         hopeless = {**self._transport.refused, **({} if self._reached else self._transport.unreachable)}
         for said, fix in hopeless.items():
-            if said in words:
+            where = said_at_length.find(said)
+            if where >= 0:
                 return MissingDeviceError(
-                    f"cannot connect to {self._address}", got=words, expected="a device to run on", fix=fix
+                    f"cannot connect to {self._address}",
+                    got=said_at_length[max(0, where - _BEFORE) : where + _SHOWN],
+                    expected="a device to run on",
+                    fix=fix,
                 )
         return ConnectionLostError(words)
 
 
+# Characters of what a program said that an error repeats, and how many before the words that tell what it is.
+_SHOWN = 300
+_BEFORE = 40
 # Of POSIX shells.
 _NO_SUCH_PROGRAM = 127
 

@@ -59,6 +59,7 @@ class RemoteDevice:
         self._connection: Connection | None = None
         self._known = self._following = False
         self._interrupted = threading.Event()
+        self._told_of: float | None = None
         self._jobs = 0
         self.about = self._try(lambda connection: connection.about)
         self._known = True
@@ -274,9 +275,12 @@ class RemoteDevice:
                 f"cannot connect to {self.address}",
                 got=str(lost) or "no answer",
                 expected="a device that answers",
-                fix=f"check that it is on and reachable: {_by_hand(self.address)}",
+                fix=f"check that it is on and reachable: {_by_hand(self.address)}"
+                + ("; then run again, it removes by itself what it was sent" if self._known else ""),
             ) from lost
-        self._tell(f"lost the connection to {self.address}; connecting again")
+        if self._told_of != lost_at:
+            self._told_of = lost_at
+            self._tell(f"lost the connection to {self.address}; connecting again")
         self._interrupted.wait(min(5.0, 0.5 + 0.5 * (time.monotonic() - lost_at)))
 
     def _drop(self) -> None:

@@ -15,7 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgedet import errors
-from edgedet.errors import EdgedetError, InternalError
+from edgedet.errors import EdgedetError, InternalError, MissingExtraError
+from edgedet.registry import packages_of_extras
 
 # A job that is so far ahead of its host waits: a device may have little room.
 _MOST_BYTES = 64 * 2**20
@@ -105,10 +106,14 @@ def error_from(header: Mapping[str, Any], where: str = "") -> EdgedetError:
     """The exception that `error_header` was given, told of the device `where`."""
     kind = getattr(errors, str(header["error"]), InternalError)
     known = isinstance(kind, type) and issubclass(kind, EdgedetError)
+    fix = header["fix"]
+    if where and kind is MissingExtraError:  # what it says to install is for a machine that has edgedet
+        packages = " ".join(packages_of_extras(fix))
+        fix = f"install {packages or 'what it needs'} for its Python, or leave it out with --runtimes"
     error: EdgedetError = (kind if known else InternalError)(
         f"{where}: {header['summary']}" if where else header["summary"],
         got=header["got"],
         expected=header["expected"],
-        fix=header["fix"],
+        fix=fix,
     )
     return error

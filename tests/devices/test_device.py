@@ -350,6 +350,10 @@ def test_a_shell_without_that_python_is_named(stand_in: StandIn) -> None:
     ("words", "fix"),
     [
         ("Host key verification failed.", "compare the key"),
+        (
+            "@@@@ WARNING: REMOTE HOST IDENTIFICATION HAS CHANGED! @@@@" + " It is also possible" * 30,
+            "why its key changed",
+        ),
         ("pi@camera: Permission denied (publickey).", "ssh-copy-id"),
         ("ssh: connect to host camera port 22: Connection refused", "ssh camera true|ssh pi@camera true"),
     ],
@@ -359,7 +363,7 @@ def test_what_ssh_says_is_said_with_what_helps(stand_in: StandIn, words: str, fi
     script.write_text(f"#!/bin/sh\necho '{words}' >&2\nexit 255\n")
     with pytest.raises(MissingDeviceError, match=fix) as caught:
         RemoteDevice(stand_in.address)
-    assert words in str(caught.value)
+    assert words[:60] in str(caught.value)
 
 
 @pytest.mark.parametrize(
@@ -379,7 +383,7 @@ def test_a_device_that_was_reached_is_waited_for_whatever_the_network_says(
         os.kill(device._connection._process.pid, signal.SIGKILL)
         lab.fail_once(words)
         assert device.send({"file": Blob.of(b"1")}) == 1
-    assert said == [f"lost the connection to {stand_in.address}; connecting again"] * 2
+    assert said == [f"lost the connection to {stand_in.address}; connecting again"], "and not for each try"
 
 
 @pytest.mark.parametrize(

@@ -3,8 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from edgedet.devices.records import Record
-from edgedet.errors import InternalError
+from edgedet.devices.records import Record, error_from, error_header
+from edgedet.errors import InternalError, MissingExtraError
 
 WHOLE = Record({"number": 3}, {"square": np.arange(600.0).reshape(20, 30)}).to_bytes()
 
@@ -38,3 +38,10 @@ def test_a_record_with_a_changed_byte_is_read_or_an_error_of_ours() -> None:
 def test_something_else_is_an_error_of_ours() -> None:
     with pytest.raises(InternalError, match="a record"):
         Record.from_bytes(b"Killed\n" * 100)
+
+
+def test_what_a_device_lacks_is_installed_without_edgedet() -> None:
+    header = error_header(MissingExtraError("no tflite", fix='pip install "edgedet[tflite]"'))
+    assert error_from(header).fix == 'pip install "edgedet[tflite]"'
+    fix = error_from(header, "ssh://pi").fix
+    assert fix == "install ai-edge-litert flatbuffers for its Python, or leave it out with --runtimes"
