@@ -226,7 +226,7 @@ REFERENCES = Table(
 TRANSPORTS = Table(
     "way to a device",
     {
-        "adb": Entry("edgedet.devices.adb:TRANSPORT", "", "adb://serial (contract-tested only)"),
+        "adb": Entry("edgedet.devices.adb:TRANSPORT", "", "adb://serial (tested with a stand-in for adb)"),
         "ssh": Entry("edgedet.devices.ssh:TRANSPORT", "", "ssh://user@host[:port]"),
     },
 )

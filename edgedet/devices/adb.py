@@ -1,7 +1,6 @@
 """Devices that an adbd serves: boards with Linux or Android that have a Python with edgedet's base packages.
 
-Contract-tested only: the real `adb` reads these arguments, and a stand-in runs what they say. No device was
-connected.
+Tested against a stand-in that takes exactly these arguments and runs what they say. No device was connected.
 """
 
 from __future__ import annotations

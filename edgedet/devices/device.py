@@ -29,7 +29,7 @@ _CODE = "code"
 
 
 class RemoteDevice:
-    """A device, connected when it is first needed; a context manager that leaves nothing there.
+    """A connected device; a context manager that leaves nothing there.
 
     Args:
         address: Where.
@@ -38,6 +38,11 @@ class RemoteDevice:
         reconnect_s: How long to try when a connection is lost.
         lease_s: How long the device keeps the session for a host that does not come back.
         wait: Until no other run has the device. Who does not let it wait calls `take_turns`.
+
+    Attributes:
+        address: Where.
+        about: What it said of itself when it was reached: `root` (the folder of the session there), `python`
+            (its version), `missing` (packages that edgedet needs and it lacks), `free_bytes`.
 
     Raises:
         MissingDeviceError: The device cannot be reached, or has no Python that edgedet runs on.

@@ -11,6 +11,7 @@ import threading
 import time
 import venv
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 
@@ -19,8 +20,9 @@ import pytest
 from stand_in import Lab, StandIn
 
 from edgedet.devices import RemoteDevice, agent, keeper, parse_address
+from edgedet.devices.adb import TRANSPORT as ADB
 from edgedet.devices.blob import Blob
-from edgedet.errors import InternalError, MissingDeviceError, UsageError
+from edgedet.errors import InternalError, MissingDeviceError, UsageError, UserError
 
 COUNT = """
 import sys, time
@@ -42,6 +44,8 @@ from edgedet.errors import UsageError
 error = UsageError("no such thing", got="a", expected="b", fix="c")
 RecordWriter(Path(sys.argv[1]) / "records").write(Record(error_header(error)))
 """
+
+BOTH = pytest.mark.parametrize("stand_in", ["ssh", "adb"], indirect=True)
 
 
 @pytest.fixture
@@ -71,6 +75,7 @@ def wait_until(condition, limit_s: float = 20.0) -> None:
         time.sleep(0.02)
 
 
+@BOTH
 def test_records_come_in_their_order_and_nothing_is_left(stand_in: StandIn) -> None:
     with RemoteDevice(stand_in.address) as device:
         records = list(device.execute(["-c", COUNT], {}))
@@ -82,6 +87,7 @@ def test_records_come_in_their_order_and_nothing_is_left(stand_in: StandIn) -> N
     assert stand_in.is_clean
 
 
+@BOTH
 def test_a_connection_that_is_cut_is_opened_again_and_read_on(
     device: RemoteDevice, said: list[str], stand_in: StandIn
 ) -> None:
@@ -91,11 +97,12 @@ def test_a_connection_that_is_cut_is_opened_again_and_read_on(
         if len(found) in (3, 7):
             os.kill(device._connection._process.pid, signal.SIGKILL)
     assert found == list(range(12))
-    assert said == ["lost the connection to ssh://pi@camera; connecting again"] * 2
+    assert said == [f"lost the connection to {stand_in.address}; connecting again"] * 2
     (session,) = stand_in.sessions
     assert list((session / "jobs" / "0001" / "records").iterdir()) == []
 
 
+@BOTH
 def test_a_file_that_was_cut_goes_on_where_it_was_cut(device: RemoteDevice, stand_in: StandIn) -> None:
     data = np.random.default_rng(0).bytes(3 * 2**20)
     blob = Blob.of(data)
@@ -114,6 +121,7 @@ def test_a_file_that_was_cut_goes_on_where_it_was_cut(device: RemoteDevice, stan
     assert device.send({"another/name": blob}) == 0
 
 
+@BOTH
 def test_what_stays_on_a_device_is_not_sent_again(stand_in: StandIn) -> None:
     blob = Blob.of(b"a model")
     with RemoteDevice(stand_in.address, stay=True) as device:
@@ -136,11 +144,13 @@ def test_no_file_leaves_the_folder_of_the_session(device: RemoteDevice, stand_in
     assert not list(stand_in.cache.rglob("outside"))
 
 
+@BOTH
 def test_an_error_of_a_job_is_the_same_error_here(device: RemoteDevice) -> None:
     with pytest.raises(UsageError, match=r"no such thing; got a; expected b\. Fix: c"):
         list(device.execute(["-c", FAIL], {}))
 
 
+@BOTH
 def test_a_job_that_ends_without_a_word_is_shown_with_its_last_ones(device: RemoteDevice) -> None:
     with pytest.raises(InternalError, match=r"exit status 7: .*out of paper"):
         list(device.execute(["-c", "import sys; print('out of paper'); sys.exit(7)"], {}))
@@ -283,6 +293,7 @@ def test_a_device_without_room_is_found_out_before_anything_is_sent(device: Remo
         device.send({"file": blob})
 
 
+@BOTH
 def test_a_run_that_is_given_up_ends_on_the_device_as_well(stand_in: StandIn) -> None:
     with RemoteDevice(stand_in.address) as device:
         for _ in device.execute(["-c", COUNT.replace("range(12)", "range(10**7)")], {}):
@@ -292,6 +303,7 @@ def test_a_run_that_is_given_up_ends_on_the_device_as_well(stand_in: StandIn) ->
     assert running.stdout == b""
 
 
+@BOTH
 def test_a_host_that_does_not_come_back_leaves_nothing_when_the_lease_is_over(stand_in: StandIn) -> None:
     device = RemoteDevice(stand_in.address, lease_s=3)
     records = device.execute(["-c", COUNT.replace("range(12)", "range(10**6)")], {})
@@ -422,6 +434,7 @@ def test_a_device_that_was_never_reached_is_told_with_what_helps(
         RemoteDevice(stand_in.address)
 
 
+@BOTH
 def test_a_connection_through_which_nothing_comes_any_more_is_lost(
     stand_in: StandIn, said: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -453,6 +466,26 @@ def test_a_host_that_is_slow_to_read_is_not_taken_for_gone(stand_in: StandIn, sa
         time.sleep(8)
         assert [record.header["number"] for record in records] == list(range(1, 12))
     assert said == []
+
+
+@BOTH
+def test_a_job_of_edgedet_is_run_by_its_name(stand_in: StandIn) -> None:
+    order = {"source": "nowhere", "images": "", "options": {}}
+    with (
+        RemoteDevice(stand_in.address) as device,
+        pytest.raises(UserError, match=f"^{re.escape(str(stand_in.address))}: "),
+    ):
+        list(device.run("benchmark", order))
+    assert stand_in.is_clean
+
+
+def test_the_stand_in_for_adb_takes_what_is_given_to_adb_and_nothing_else(lab: Lab) -> None:
+    words = ADB.command(lab.machine(transport="adb").address, ["echo", "it's", "there"])
+    assert words == ["adb", "-s", "camera", "shell", "-T", """echo 'it'"'"'s' there"""]
+    run = partial(subprocess.run, capture_output=True, text=True, check=False)
+    assert run(words).stdout.endswith("it's there\n")
+    for others in (words[:-1], [*words, "more"], [words[0], "shell", *words[4:]], ["adb", "devices"]):
+        assert "unknown command" in run(others).stderr
 
 
 def test_a_machine_without_ssh_is_told_what_to_install(
