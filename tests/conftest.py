@@ -81,9 +81,11 @@ def _made_once(
     images: Dataset | None = None,
     count: int = 6,
     batches: tuple[int, ...] = (1,),
+    calibrated: Path | None = None,
 ) -> Path:
-    """A bundle that the first process to come here exports, calibrated on so many images."""
+    """A bundle that the first process to come here exports, calibrated on so many images or as another is."""
     from edgedet_calibration.recipe import Recipe
+    from edgedet_calibration.stats import Stats
     from edgedet_export.exporter import ExportRequest, export_bundle
 
     with FileLock(f"{path}.lock"):
@@ -94,7 +96,8 @@ def _made_once(
                     path,
                     tuple(targets.split()),
                     tuple(precisions.split()),
-                    calibration=images,
+                    calibration=images if calibrated is None else None,
+                    stats=None if calibrated is None else Stats.from_json(calibrated.read_bytes(), source=""),
                     recipe=Recipe(images=count),
                     batches=batches,
                 )
@@ -129,13 +132,13 @@ def tflite_bundle(shared_folder: Path, trained: Path) -> Bundle:
 
 
 @pytest.fixture(scope="session")
-def batched_bundle(shared_folder: Path, trained: Path) -> Bundle:
+def batched_bundle(shared_folder: Path, trained: Path, full_bundle: Bundle) -> Bundle:
     """The CPU targets in fp32 and int8 for one and for two images at once, of the same detector, to be read
     and never written."""
-    pytest.importorskip("litert_torch", reason="the export extra is not installed")
-    images = open_dataset("builtin", split="val")
-    path = shared_folder / "batched"
-    return open_bundle(_made_once(path, trained, "onnx openvino tflite", "fp32 int8", images, batches=(1, 2)))
+    calibrated = full_bundle.root / "calibration.json"
+    path, targets = shared_folder / "batched", "onnx openvino tflite"
+    made = _made_once(path, trained, targets, "fp32 int8", batches=(1, 2), calibrated=calibrated)
+    return open_bundle(made)
 
 
 @pytest.fixture(scope="session")

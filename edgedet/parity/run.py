@@ -100,10 +100,7 @@ def run_parity(
                 lane.add(labelled, frame)
         if not seen:
             raise nothing_to("compare on", dataset)
-        for run in runs:
-            run.wait()
-        wanted = [lane for lane in lanes if layers or lane.is_noisy]
-        warnings = [lane.compare_layers() for lane in track(wanted, "Comparing layers", len(wanted))]
+        warnings = _compare_layers([lane for lane in lanes if layers or lane.is_noisy], runs, track)
     truth = evaluator.report()
     rows = parity_rows([lane.judged(truth) for lane in lanes], spec.labels, budgets)
     warnings = [truth.left_out_line, *warnings_of(seen, found, rows), fakes.warning(seen), *warnings]
@@ -126,6 +123,13 @@ def run_parity(
         warnings=tuple(filter(None, warnings)),
         passed=all(row.passed for row in rows),
     )
+
+
+def _compare_layers(lanes: Sequence[Lane], runs: Sequence[DeviceRun], track: Track) -> list[str]:
+    """Why layers were not seen, "" where they were, when the devices have seen all images."""
+    for run in runs:
+        run.wait()
+    return [lane.compare_layers() for lane in track(lanes, "Comparing layers", len(lanes))]
 
 
 def data_name(dataset: Dataset) -> str:
