@@ -30,6 +30,7 @@ from edgedet.bench.report import (
 from edgedet.bench.rows import Measured, benchmark_rows, noise_of
 from edgedet.bench.turns import Lane, left_out, processes_of, run_alone, take_turns
 from edgedet.bench.workers import Order, Worker
+from edgedet.bundle import artifact_name
 from edgedet.data import open_dataset
 from edgedet.data.dataset import Dataset
 from edgedet.environment import read_environment
@@ -336,7 +337,8 @@ def _with_cold_starts(
         for one, order in track(pairs, "Starting cold", len(pairs)):
             cold = measure_cold_start(replace(order, images=images), processes)
             if isinstance(cold, str):
-                failed.append(f"{one.runtime} {one.precision} failed when it was started cold: {cold}")
+                name = artifact_name(one.runtime, one.precision, one.batch)
+                failed.append(f"{name} failed when it was started cold: {cold}")
             started.append(one if isinstance(cold, str) else replace(one, cold_start=cold))
         return started
 

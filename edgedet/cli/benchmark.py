@@ -32,9 +32,8 @@ from edgedet.data import Dataset, open_dataset
 from edgedet.devices import LOCAL, Address
 from edgedet.devices.together import on_all, open_all
 from edgedet.errors import UsageError
-from edgedet.files import check_writable
 from edgedet.report.benchmark import write_benchmark
-from edgedet.report.template import check_renders
+from edgedet.report.template import check_page
 from edgedet.spec import MOST_IMAGES
 
 SPEEDUP_NOTE = (
@@ -139,8 +138,7 @@ def run(
         if model is None:
             raise _no_model()
         if html is not None:
-            check_writable(html)
-            check_renders()
+            check_page(html)
         seconds = _seconds(duration, quick=quick)
         kept = None if no_history else history_from(history)
         is_long = seconds >= SINGLE_STREAM_S

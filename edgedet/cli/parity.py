@@ -34,7 +34,6 @@ from edgedet.cli.output import (
 from edgedet.cli.progress import Bars
 from edgedet.data import open_dataset
 from edgedet.errors import DataError, MissingError, UsageError
-from edgedet.files import check_writable
 from edgedet.parity import (
     Devices,
     ParityReport,
@@ -54,7 +53,7 @@ from edgedet.report import (
     sensitivity_plot,
     write_report,
 )
-from edgedet.report.template import check_renders
+from edgedet.report.template import check_page
 from edgedet.report.wording import signed_points
 
 COLUMNS = ("runtime", "precision", "MB", "mAP", "ΔmAP", "matched %", "Δscore", "Δbox px", "SNR dB")
@@ -103,8 +102,7 @@ def run(
     cannot be read. It is 3 if all that was compared is well, and the runtime of an artifact is not installed.
     """
     if html is not None:
-        check_writable(html)
-        check_renders()
+        check_page(html)
     with open_output(json, markdown) as output:
         limits, names, kinds = load_budgets(budgets), runtimes_from(runtimes), precisions_from(precisions)
         earlier = None if baseline is None else ParityReport.load(baseline)
@@ -112,8 +110,7 @@ def run(
             opened, dataset = open_bundle(bundle), open_dataset(data, split)
             if earlier is not None:
                 check_same_detector(opened.spec.name, opened.spec.labels, earlier)
-                images = min(len(dataset), len(dataset) if limit is None else limit)
-                check_same_images(data_name(dataset), images, earlier)
+                check_same_images(data_name(dataset), min(len(dataset), limit or len(dataset)), earlier)
             plots = tuple(_plots(html, opened.spec.name, sensitivity, recommendation))
             devices = devices_from(device, bars, keep=keep_on_device)
             report = run_parity(

@@ -18,9 +18,9 @@ from edgedet.cli.options import (
 from edgedet.cli.output import JsonOption, Output, megabytes, open_output, percent
 from edgedet.cli.progress import Bars
 from edgedet.data import open_dataset
-from edgedet.files import check_writable
 from edgedet.recommend import Figures, RecommendationReport, run_recommendation
 from edgedet.report import write_recommendation
+from edgedet.report.template import check_page
 
 
 def run(
@@ -44,7 +44,7 @@ def run(
     more than --max-drop, gets a plain no. The exit code is 0 whatever is recommended.
     """
     if report is not None:
-        check_writable(report)
+        check_page(report)
     with open_output(json) as output:
         with Bars() as bars:
             found = run_recommendation(

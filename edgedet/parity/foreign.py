@@ -51,7 +51,7 @@ class ForeignField:
         """One sentence for readers."""
         return (
             f"the artifact's own spec differs from that of the bundle in {self.path}: "
-            f"{_shown(self.own)}, expected {_shown(self.expected)}"
+            f"{shown(self.own)}, expected {shown(self.expected)}"
         )
 
 
@@ -70,6 +70,7 @@ def _differences(path: str, own: object, expected: object) -> Iterator[ForeignFi
         yield ForeignField(path, own, expected)
 
 
-def _shown(value: object) -> str:
+def shown(value: object) -> str:
+    """A value of a spec as a sentence repeats it: long ones are cut."""
     text = repr(value)
     return text if len(text) <= _SHOWN else f"{text[: _SHOWN - 1]}…"

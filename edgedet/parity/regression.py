@@ -14,13 +14,17 @@ from edgedet.errors import DataError
 from edgedet.parity.baseline import BaselineComparison, ClassChange, Regression, RowChange
 from edgedet.parity.budgets import Budgets
 from edgedet.parity.compare import ClassCount
-from edgedet.parity.foreign import foreign_fields
+from edgedet.parity.foreign import foreign_fields, shown
 from edgedet.parity.report import ClassParity, ParityReport, ParityRow, Stage
 from edgedet.spec import Precision
 
 _Key = tuple[str, Precision, str]
 
 _PORT = re.compile(r":\d+$")
+
+# What to do where a run and its baseline cannot be compared.
+_NEW_BASELINE = "give a baseline of this detector, or write a new one with --json"
+_SAME_IMAGES = "use the same images, --split, --limit and --device, or write a new baseline with --json"
 
 # Two runs of one float detector on the same images differ by less.
 _SAME_MAP = 1e-4
@@ -83,14 +87,9 @@ def check_comparable(report: ParityReport, baseline: ParityReport) -> None:
         DataError: It is of another detector, of other classes or images, or has no artifact in common.
     """
     check_same_detector(report.detector, [one.label for one in report.rows[0].classes], baseline)
-    checks = (
-        ("data", report.data, baseline.data),
-        ("images", report.images, baseline.images),
-        ("labelled boxes", report.boxes, baseline.boxes),
-    )
-    for what, got, expected in checks:
-        if got != expected:
-            raise _incomparable(f"a run with {what} {got}", f"{what} {expected}, as in the baseline")
+    _check_same("data", report.data, baseline.data)
+    _check_same("images", report.images, baseline.images)
+    _check_same("labelled boxes", report.boxes, baseline.boxes)
     if not set(_by_key(report.rows)) & set(_by_key(baseline.rows)):
         names = ", ".join(row.name for row in baseline.rows) or "nothing"
         raise _incomparable(
@@ -110,10 +109,9 @@ def check_same_images(data: str, images: int, baseline: ParityReport) -> None:
     Raises:
         DataError: It is of another data set or split, or of more images.
     """
-    if data != baseline.data:
-        raise _incomparable(f"a run with data {data}", f"data {baseline.data}, as in the baseline")
+    _check_same("data", data, baseline.data)
     if images < baseline.images:
-        raise _incomparable(f"a run with images {images}", f"images {baseline.images}, as in the baseline")
+        _check_same("images", images, baseline.images)
 
 
 def check_same_detector(name: str, labels: Sequence[str], baseline: ParityReport) -> None:
@@ -140,8 +138,9 @@ def check_same_detector(name: str, labels: Sequence[str], baseline: ParityReport
         )
 
 
-_NEW_BASELINE = "give a baseline of this detector, or write a new one with --json"
-_SAME_IMAGES = "use the same images, --split, --limit and --device, or write a new baseline with --json"
+def _check_same(what: str, got: object, expected: object) -> None:
+    if got != expected:
+        raise _incomparable(f"a run with {what} {got}", f"{what} {expected}, as in the baseline")
 
 
 def _incomparable(got: str, expected: str, fix: str = _SAME_IMAGES) -> DataError:
@@ -323,10 +322,10 @@ def _differences(report: ParityReport, baseline: ParityReport) -> Iterator[str]:
         )
     if report.spec is not None and baseline.spec is not None:
         for one in foreign_fields(report.spec, baseline.spec):
-            if one.field != "provenance":
+            if one.field not in {"provenance", "score_threshold"}:
                 yield (
                     f"the detector has another {one.path}, which changes {one.stage} and what follows: "
-                    f"{one.own!r}, {one.expected!r} in the baseline"
+                    f"{shown(one.own)}, {shown(one.expected)} in the baseline"
                 )
     if report.score_threshold != baseline.score_threshold:
         yield (

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from importlib import resources
+from pathlib import Path
 from typing import Any
 
+from edgedet.files import check_writable
 from edgedet.registry import missing_extra
 
 
-def check_renders() -> None:
+def check_page(path: Path) -> None:
     """Refuse a page before the work that it would show.
 
     Raises:
+        UsageError: It cannot be written there.
         MissingExtraError: jinja2 is not installed.
     """
+    check_writable(path)
     _jinja2()
 
 

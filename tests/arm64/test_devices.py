@@ -58,7 +58,7 @@ def device(arm64_host: Arm64Host, monkeypatch: pytest.MonkeyPatch) -> str:
 
 
 def left_behind(host: Arm64Host) -> list[str]:
-    return host.run("find /root /tmp -mindepth 1 -not -path /root/.cache").split()
+    return host.run("find ~ /tmp -mindepth 1 -not -path ~/.cache").split()
 
 
 def test_arm_detects_in_photographs_what_this_machine_detects(

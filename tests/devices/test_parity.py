@@ -137,6 +137,20 @@ def test_a_device_that_computes_something_else_is_found_at_its_stage(
     assert row.first_stage_over_budget == stage
 
 
+def test_input_tensors_that_differ_and_are_not_sent_are_counted(
+    full_bundle: Bundle, stand_in: StandIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    send_other_code(
+        monkeypatch,
+        "edgedet/parity/on_device.py",
+        'image["tensor_sha256"], sent < _MOST_TENSORS)',
+        '"of another tensor", sent < 1)',
+    )
+    (row,) = parity(full_bundle, Devices([stand_in.address]), ("ort",), precisions=("fp32",)).rows
+    assert row.unseen_inputs == IMAGES - 1
+    assert row.notes[0].startswith(f"the input tensors of {IMAGES - 1} further images differ there")
+
+
 def test_a_device_that_fails_midway_costs_no_other_row(
     full_bundle: Bundle, stand_in: StandIn, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -93,7 +93,7 @@ def test_a_setting_of_the_detector_that_changed_is_said_with_its_stage(earlier):
     spec = earlier.spec
     assert spec is not None
     mean = spec.input.model_copy(update={"mean": (127.5, 127.5, 127.5)})
-    before = spec.model_copy(update={"input": mean, "iou_threshold": 0.8})
+    before = spec.model_copy(update={"input": mean, "iou_threshold": 0.8, "score_threshold": 0.9})
     found = compare_with_baseline(earlier, earlier.model_copy(update={"spec": before}))
     assert [line.split(":")[0] for line in found.differences] == [
         "the detector has another input.mean, which changes input tensor and what follows",
