@@ -7,12 +7,14 @@ in the runtime's vectorised kernels.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
 from pathlib import Path
 from typing import ClassVar
 from weakref import WeakKeyDictionary
 
 import litert_torch
+import torch
 from litert_torch.quantize.pt2e_quantizer import PT2EQuantizer, get_symmetric_quantization_config
 from litert_torch.quantize.quant_config import QuantConfig
 from torch.fx import GraphModule
@@ -84,6 +86,22 @@ def _sixteen_bits(source: Source) -> bytes:
 def _convert(graph_module: GraphModule, source: Source, config: QuantConfig | None) -> bytes:
     with converter("litert-torch"):
         (images,) = source.example_inputs
-        module = litert_torch.to_channel_last_io(graph_module, args=[0])
-        edge_model = litert_torch.convert(module, (images.permute(0, 2, 3, 1),), quant_config=config)
+        channels_last = (images.permute(0, 2, 3, 1),)
+        edge_model = litert_torch.convert(_reads_channels_last(graph_module), channels_last, quant_config=config)
         return bytes(edge_model.model_content())
+
+
+def _reads_channels_last(graph_module: GraphModule) -> GraphModule:
+    """A graph with the same weights whose image is (batch, height, width, channels).
+
+    The permutation is a node of the graph itself: a module around the graph, as litert-torch's own wrapper is,
+    would be all that the names of the operators tell.
+    """
+    graph = copy.deepcopy(graph_module.graph)
+    (image,) = graph.find_nodes(op="placeholder")
+    with graph.inserting_after(image):
+        planes = graph.call_function(torch.ops.aten.permute.default, (image, [0, 3, 1, 2]))
+    image.replace_all_uses_with(planes, delete_user_cb=lambda user: user is not planes)
+    planes.meta = dict(image.meta)
+    image.meta["val"] = image.meta["val"].permute(0, 2, 3, 1)
+    return GraphModule(graph_module, graph)

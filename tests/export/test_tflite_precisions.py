@@ -65,6 +65,14 @@ def test_the_image_is_channels_last_and_nothing_transposes_it(
     assert all(np.prod(opened.details[o["inputs"][0]]["shape"]) != pixels for o in transposed)
 
 
+@pytest.mark.parametrize("precision", ["fp32", "int8"])
+def test_operators_are_named_after_the_layers_of_the_detector(full_bundle: Bundle, precision: str) -> None:
+    artifact = full_bundle.artifact("tflite", precision)
+    with registry.RUNTIMES.load("tflite")(full_bundle.path_of(artifact), threads=1) as opened:
+        names = [one.name for one in opened.executed(runs=1).operators if one.type in CONVOLUTIONS]
+    assert sum("conv_pw" in name for name in names) > 10, names
+
+
 def test_sixteen_bit_activations_meet_int8_weights_and_int64_biases(tflite_bundle: Bundle) -> None:
     opened = Opened(tflite_bundle, "int8-a16")
     assert set(opened.types(CONVOLUTIONS, 0)) == {"int16"}
