@@ -20,6 +20,7 @@ from edgedet_calibration.layers import GraphLayers
 from edgedet_calibration.quantization_table import QuantizationTable, quantization_table
 from edgedet_calibration.quantize import plan, quantize
 from edgedet_calibration.recipe import Recipe
+from edgedet_calibration.simulate import simulated
 from edgedet_calibration.stats import Stats
 
 
@@ -89,11 +90,12 @@ class Reference:
         self.inputs: tuple[TensorSpec, ...] = (spec.input.tensor,)
         self.outputs: tuple[TensorSpec, ...] = spec.outputs
         self._graph_module = graph_module
+        self._simulated = simulated(graph_module)
 
     def run(self, feeds: Mapping[str, Floats]) -> dict[str, Floats]:
         """Outputs by name, in float arithmetic on quantized values."""
         with torch.inference_mode():
-            outputs = self._graph_module(torch.from_numpy(feeds[self.spec.input.name]))
+            outputs = self._simulated(torch.from_numpy(feeds[self.spec.input.name]))
         return {o.name: np.asarray(t) for o, t in zip(self.spec.outputs, outputs, strict=True)}
 
     def layers(self) -> GraphLayers:

@@ -87,15 +87,17 @@ def _convert(graph_module: GraphModule, source: Source, config: QuantConfig | No
     with converter("litert-torch"):
         (images,) = source.example_inputs
         channels_last = (images.permute(0, 2, 3, 1),)
-        edge_model = litert_torch.convert(_reads_channels_last(graph_module), channels_last, quant_config=config)
+        edge_model = litert_torch.convert(
+            _reads_channels_last(graph_module), channels_last, quant_config=config
+        )
         return bytes(edge_model.model_content())
 
 
 def _reads_channels_last(graph_module: GraphModule) -> GraphModule:
     """A graph with the same weights whose image is (batch, height, width, channels).
 
-    The permutation is a node of the graph itself: a module around the graph, as litert-torch's own wrapper is,
-    would be all that the names of the operators tell.
+    The permutation is a node of the graph itself: a module around the graph, as litert-torch's own wrapper
+    is, would be all that the names of the operators tell.
     """
     graph = copy.deepcopy(graph_module.graph)
     (image,) = graph.find_nodes(op="placeholder")
