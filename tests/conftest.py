@@ -14,6 +14,25 @@ from edgedet.data import Dataset, open_dataset
 ROOT = Path(__file__).resolve().parents[1]
 
 
+# What takes longest to make, the longest way to it first.
+_COSTLY = (
+    "batched_tflite_bundle",
+    "batched_bundle",
+    "tflite_bundle",
+    "full_bundle",
+)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Give tests that share a costly bundle to one process, so that the other need not wait for it, and files
+    of tests as a whole, whose fixtures are then made once."""
+    for item in items:
+        fixtures = getattr(item, "fixturenames", ())
+        shared = next((name for name in _COSTLY if name in fixtures), item.nodeid.partition("::")[0])
+        item.add_marker(pytest.mark.xdist_group(shared))
+
+
 @pytest.fixture(autouse=True)
 def history(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Where benchmarks keep their results in tests, which is never the user's own history."""
@@ -133,11 +152,19 @@ def tflite_bundle(shared_folder: Path, trained: Path) -> Bundle:
 
 @pytest.fixture(scope="session")
 def batched_bundle(shared_folder: Path, trained: Path, full_bundle: Bundle) -> Bundle:
-    """The CPU targets in fp32 and int8 for one and for two images at once, of the same detector, to be read
+    """ONNX and OpenVINO in fp32 and int8 for one and for two images at once, of the same detector, to be read
     and never written."""
-    calibrated = full_bundle.root / "calibration.json"
-    path, targets = shared_folder / "batched", "onnx openvino tflite"
-    made = _made_once(path, trained, targets, "fp32 int8", batches=(1, 2), calibrated=calibrated)
+    path, calibrated = shared_folder / "batched", full_bundle.root / "calibration.json"
+    batches = (1, 2)
+    made = _made_once(path, trained, "onnx openvino", "fp32 int8", batches=batches, calibrated=calibrated)
+    return open_bundle(made)
+
+
+@pytest.fixture(scope="session")
+def batched_tflite_bundle(shared_folder: Path, trained: Path, full_bundle: Bundle) -> Bundle:
+    """TFLite likewise, which takes long to convert: for slow tests."""
+    path, calibrated = shared_folder / "batched_tflite", full_bundle.root / "calibration.json"
+    made = _made_once(path, trained, "tflite", "fp32 int8", batches=(1, 2), calibrated=calibrated)
     return open_bundle(made)
 
 

@@ -17,13 +17,19 @@ from edgedet.spec import CALIBRATED, DetectorSpec, QuantizationSpec
 
 
 class QuantizedReferences:
-    """The fake-quantized modules of the bundle's encodings, each opened once and shared."""
+    """The fake-quantized modules of the bundle's encodings, each opened once and shared.
+
+    Attributes:
+        opened: Those of the artifacts that are compared.
+        computes: What each of them does, equal for encodings that differ in their integers alone.
+    """
 
     def __init__(self, bundle: Bundle, stack: ExitStack) -> None:
         self._bundle, self._stack = bundle, stack
         self._references: Any = None
         self._seen_before = 0
         self.opened: dict[QuantizationSpec, RuntimeLike] = {}
+        self.computes: dict[QuantizationSpec, str] = {}
 
     def open(self, artifact: Artifact) -> QuantizationSpec | None:
         """Make the reference of an artifact ready; returns its key in `opened`, None for the float one."""
@@ -39,9 +45,9 @@ class QuantizedReferences:
             )
         if key not in self.opened:
             self._references = self._references or registry.REFERENCES.load("int8")(self._bundle)
-            runtime: RuntimeLike = self._references.open(artifact)
-            self._stack.callback(runtime.close)
-            self.opened[key] = runtime
+            reference = self._references.open(artifact)
+            self._stack.callback(reference.close)
+            self.opened[key], self.computes[key] = reference, reference.computes
         return key
 
     def look_at(self, image: LabelledImage) -> None:
@@ -79,7 +85,11 @@ class Frame:
         fakes.look_at(image)
         self.tensor, self.geometry = preprocess(image.image_bgr, spec.input)
         self.float_view = self._view(reference)
-        self.fake_views = {key: self._view(runtime, for_map=False) for key, runtime in fakes.opened.items()}
+        made: dict[str, View] = {}
+        for key, what in fakes.computes.items():
+            if what not in made:
+                made[what] = self._view(fakes.opened[key], for_map=False)
+        self.fake_views = {key: made[what] for key, what in fakes.computes.items()}
 
     @property
     def found(self) -> int:

@@ -24,11 +24,18 @@ def images() -> list[Image]:
     return [image.image_bgr for image, _ in zip(dataset, range(2), strict=False)]
 
 
-@pytest.mark.parametrize("runtime", ["openvino", "ort", "tflite"])
+@pytest.mark.parametrize(
+    ("runtime", "bundle"),
+    [
+        ("openvino", "batched_bundle"),
+        ("ort", "batched_bundle"),
+        pytest.param("tflite", "batched_tflite_bundle", marks=pytest.mark.slow),
+    ],
+)
 def test_a_batch_finds_in_each_image_what_is_found_in_it_alone(
-    batched_bundle: Bundle, images: list[Image], runtime: str
+    request: pytest.FixtureRequest, images: list[Image], runtime: str, bundle: str
 ) -> None:
-    root = batched_bundle.root
+    root = request.getfixturevalue(bundle).root
     with edgedet.load(root, runtime, "fp32") as one, edgedet.load(root, runtime, "fp32", batch=2) as two:
         alone = [one(image) for image in images]
         found = two.detect_batch(images)
@@ -95,7 +102,7 @@ def names(artifacts: list[Artifact]) -> list[tuple[str, str, int]]:
 def test_a_selection_is_of_one_image_unless_batches_are_asked_for(batched_bundle: Bundle) -> None:
     everything, skipped = select(batched_bundle, None, None)
     assert {artifact.batch for artifact in everything} == {1}
-    assert len(everything) == 7
+    assert len(everything) == 5
     assert skipped == []
     artifacts, skipped = select(batched_bundle, ["ort", "eager"], ["fp32"], batches=(2, 1))
     assert names(artifacts) == [("ort", "fp32", 2), ("ort", "fp32", 1), ("eager", "fp32", 1)]

@@ -24,9 +24,9 @@ from edgedet_calibration.stats import Stats
 BACKBONES = (
     "mobilenetv2_035",
     "mobilenetv3_small_050",
-    "mobilenetv3_large_075",
+    pytest.param("mobilenetv3_large_075", marks=pytest.mark.slow),
     "ghostnet_050",
-    "semnasnet_075",
+    pytest.param("semnasnet_075", marks=pytest.mark.slow),
 )
 
 

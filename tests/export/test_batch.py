@@ -46,30 +46,44 @@ def snr_db(expected: Floats, found: Floats) -> float:
     return float(10 * np.log10(np.square(expected).sum() / np.square(found - expected).sum().clip(1e-30)))
 
 
-def test_each_batch_lies_in_a_folder_of_its_own_and_knows_its_size_by_itself(batched_bundle: Bundle) -> None:
-    assert len(of_two(batched_bundle)) == 6
-    for artifact in of_two(batched_bundle):
-        path = batched_bundle.path_of(artifact)
-        assert path.parent == batched_bundle.root / artifact.precision / "batch2"
+@pytest.mark.parametrize(
+    ("bundle", "count"),
+    [("batched_bundle", 4), pytest.param("batched_tflite_bundle", 2, marks=pytest.mark.slow)],
+)
+def test_each_batch_lies_in_a_folder_of_its_own_and_knows_its_size_by_itself(
+    request: pytest.FixtureRequest, bundle: str, count: int
+) -> None:
+    batched: Bundle = request.getfixturevalue(bundle)
+    assert len(of_two(batched)) == count
+    for artifact in of_two(batched):
+        path = batched.path_of(artifact)
+        assert path.parent == batched.root / artifact.precision / "batch2"
         with registry.RUNTIMES.load(artifact.runtime)(path, threads=1) as opened:
-            assert opened.spec == batched_bundle.spec_of(artifact)
+            assert opened.spec == batched.spec_of(artifact)
             assert opened.inputs[0].shape == (2, 3, 256, 256)
             assert [output.shape[0] for output in opened.outputs] == [2, 2]
             assert opened.spec.quantization == artifact.quantization
-    calibrations = {
-        a.quantization.calibration_sha256 for a in batched_bundle.manifest.artifacts if a.quantization
-    }
+    calibrations = {a.quantization.calibration_sha256 for a in batched.manifest.artifacts if a.quantization}
     assert len(calibrations) == 1, "one calibration serves all batches"
 
 
 @pytest.mark.parametrize("precision", ["fp32", "int8"])
-@pytest.mark.parametrize("runtime", ["openvino", "ort", "tflite"])
+@pytest.mark.parametrize(
+    ("runtime", "bundle"),
+    [
+        ("openvino", "batched_bundle"),
+        ("ort", "batched_bundle"),
+        pytest.param("tflite", "batched_tflite_bundle", marks=pytest.mark.slow),
+    ],
+)
 def test_an_image_has_the_outputs_that_it_has_alone_wherever_it_stands_in_a_batch(
-    batched_bundle: Bundle, tensors: list[Floats], runtime: str, precision: str
+    request: pytest.FixtureRequest, tensors: list[Floats], runtime: str, precision: str, bundle: str
 ) -> None:
+    batched: Bundle = request.getfixturevalue(bundle)
+
     def opened(batch: int) -> Any:
-        artifact = batched_bundle.artifact(runtime, precision, batch)
-        return registry.RUNTIMES.load(runtime)(batched_bundle.path_of(artifact), threads=1)
+        artifact = batched.artifact(runtime, precision, batch)
+        return registry.RUNTIMES.load(runtime)(batched.path_of(artifact), threads=1)
 
     first, second = tensors[:2]
     with opened(1) as one, opened(2) as two:

@@ -23,7 +23,12 @@ LONE = ("conv2d_6", "conv2d_10")
 
 @pytest.mark.parametrize(
     ("target", "precision"),
-    [("onnx", "int8"), ("openvino", "int8"), ("tflite", "int8"), ("tflite", "int8-a16")],
+    [
+        ("onnx", "int8"),
+        ("openvino", "int8"),
+        pytest.param("tflite", "int8", marks=pytest.mark.slow),
+        pytest.param("tflite", "int8-a16", marks=pytest.mark.slow),
+    ],
 )
 def test_a_convolution_between_integers_stays_float_and_is_alone_in_that(
     checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, target: str, precision: str

@@ -56,6 +56,7 @@ def test_the_scales_that_are_shown_are_those_of_the_artifact(
     assert artifact.weights == weights
 
 
+@pytest.mark.slow
 def test_all_artifacts_of_a_quantized_training_have_the_learned_scales(trained: Path, tmp_path: Path) -> None:
     detector = quantized_detector(load_checkpoint(trained), open_dataset("builtin", split="val"), 4).eval()
     ranges = detector.learned_ranges()

@@ -70,7 +70,7 @@ class FakeRuntime:
         self.outputs: tuple[TensorSpec, ...] = spec.outputs
         self._images = images
         self._prints = np.stack([_fingerprint(preprocess(i.image_bgr, spec.input)[0]) for i in images])
-        self.runs, self.closed = 0, False
+        self.runs, self.closed, self.computes = 0, False, ""
 
     def run(self, feeds: Mapping[str, Floats]) -> dict[str, Floats]:
         self.runs += 1
@@ -113,6 +113,7 @@ class Workbench:
         missing: Runtimes that are not installed.
         opened: Every fake that was opened, by the same keys.
         calibrated_on: sha256 of the calibration images.
+        computes: What all fake-quantized modules do; by default each encoding's does something else.
     """
 
     bundle: Bundle
@@ -122,6 +123,7 @@ class Workbench:
     missing: dict[str, Exception] = field(default_factory=dict)
     opened: dict[tuple[str, str], list[FakeRuntime]] = field(default_factory=dict)
     calibrated_on: set[str] = field(default_factory=set)
+    computes: str = ""
 
     def open(self, runtime: str, precision: str) -> FakeRuntime:
         if runtime in self.missing:
@@ -213,7 +215,10 @@ def workbench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workbench:
             pass
 
         def open(self, artifact: Artifact) -> FakeRuntime:
-            return bench.open("reference", artifact.precision)
+            fake = bench.open("reference", artifact.precision)
+            assert artifact.quantization is not None
+            fake.computes = bench.computes or artifact.quantization.encoding
+            return fake
 
     monkeypatch.setattr(registry.REFERENCES, "load", lambda _: References)
     return bench

@@ -53,6 +53,25 @@ def test_each_image_runs_once_and_everything_is_closed(workbench):
     assert all(fake.closed for fake in runtimes)
 
 
+@pytest.mark.parametrize(("computes", "runs"), [("", [4, 4]), ("the same", [0, 4])])
+def test_references_that_compute_the_same_run_once_for_all(workbench, computes, runs):
+    quantization = workbench.bundle.artifact("ort", "int8").quantization.model_copy(
+        update={"encoding": "another"}
+    )
+    artifacts = [
+        one.model_copy(update={"quantization": quantization})
+        if (one.runtime, one.precision) == ("ort", "int8")
+        else one
+        for one in workbench.bundle.manifest.artifacts
+    ]
+    manifest = workbench.bundle.manifest.model_copy(update={"artifacts": tuple(artifacts)})
+    workbench.computes = computes
+    report = run_parity(Bundle(workbench.bundle.root, manifest), workbench.data, limit=4)
+    assert sorted(fake.runs for fake in workbench.opened["reference", "int8"]) == runs
+    assert row_of(report, "ort", "int8").output_snr_db == 200
+    assert row_of(report, "openvino", "int8").output_snr_db == 200
+
+
 def test_a_fault_in_a_box_weight_is_found_in_the_raw_outputs(workbench, noisy):
     workbench.faults["ort", "fp32"] = noisy("box_offsets", 0.05)
     report = run_parity(workbench.bundle, workbench.data)

@@ -110,6 +110,7 @@ def test_it_is_exported_with_its_ranges_and_without_images(quantized: TrainingRe
     assert saved[0] == saved[1], "images change nothing that was learned"
 
 
+@pytest.mark.slow
 def test_its_bundle_is_exported_again_from_its_own_calibration_and_recipe(
     quantized: TrainingResult, tmp_path: Path
 ):
