@@ -14,23 +14,44 @@ from edgedet.data import Dataset, open_dataset
 ROOT = Path(__file__).resolve().parents[1]
 
 
-# What takes longest to make, the longest way to it first.
-_COSTLY = (
-    "batched_tflite_bundle",
-    "batched_bundle",
-    "tflite_bundle",
-    "full_bundle",
-)
+# Bundles that take minutes to make. All but the first are begun late, when that one is there.
+_COSTLY = ("full_bundle", "tflite_bundle", "batched_bundle", "batched_tflite_bundle", "bccd_bundle")
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Give tests that share a costly bundle to one process, so that the other need not wait for it, and files
-    of tests as a whole, whose fixtures are then made once."""
+    """Keep two processes from waiting for each other: files whose tests share a costly bundle go to one of
+    them, other files as a whole to either, the longest first and those that can be divided last."""
+    files: dict[str, list[pytest.Item]] = {}
     for item in items:
-        fixtures = getattr(item, "fixturenames", ())
-        shared = next((name for name in _COSTLY if name in fixtures), item.nodeid.partition("::")[0])
-        item.add_marker(pytest.mark.xdist_group(shared))
+        files.setdefault(item.nodeid.partition("::")[0], []).append(item)
+    places = {}
+    for file, tests in files.items():
+        cost, longest = max(map(_cost, tests)), max(map(_timeout, tests))
+        for item in tests:
+            if item.get_closest_marker("xdist_group") is None:
+                item.add_marker(pytest.mark.xdist_group(_COSTLY[cost] if cost >= 0 else file))
+        divisible = len(set(map(_group, tests))) > 1
+        places[file] = divisible, cost > 0, cost < 0, -longest, cost
+    items[:] = [item for file in sorted(files, key=places.__getitem__) for item in files[file]]
+
+
+def _group(item: pytest.Item) -> str:
+    mark = item.get_closest_marker("xdist_group")
+    return str(mark.args[0]) if mark else ""
+
+
+def _cost(item: pytest.Item) -> int:
+    """Place in `_COSTLY` of what a test asks for, itself or by a parameter's name; -1 for nothing of it."""
+    asked = {*getattr(item, "fixturenames", ())}
+    if isinstance(item, pytest.Function) and hasattr(item, "callspec"):
+        asked |= {value for value in item.callspec.params.values() if isinstance(value, str)}
+    return max((place for place, name in enumerate(_COSTLY) if name in asked), default=-1)
+
+
+def _timeout(item: pytest.Item) -> float:
+    mark = item.get_closest_marker("timeout")
+    return float(mark.args[0]) if mark else 0.0
 
 
 @pytest.fixture(autouse=True)

@@ -168,7 +168,7 @@ class _Recorder(Interpreter):
 
 
 def _quantizes(node: Node) -> bool:
-    return is_quantizer(node) and getattr(node.target, "_opname", "") == "quantize_per_tensor"
+    return is_quantizer(node, "quantize_per_tensor")
 
 
 def _is_moved(quantizer: Node) -> bool:

@@ -207,9 +207,11 @@ def rounded_weights(planned: Plan, recipe: Recipe) -> dict[str, tuple[torch.Tens
     return found
 
 
-def is_quantizer(node: Node) -> bool:
-    """Whether a node of a quantized graph quantizes or dequantizes."""
-    return node.op == "call_function" and getattr(node.target, "namespace", "") == "quantized_decomposed"
+def is_quantizer(node: Node, name: str | None = None) -> bool:
+    """Whether a node of a quantized graph quantizes or dequantizes, or does it by the operator of a name."""
+    if node.op != "call_function" or getattr(node.target, "namespace", "") != "quantized_decomposed":
+        return False
+    return name is None or str(node.target) == f"quantized_decomposed.{name}.default"
 
 
 class PlacementQuantizer(Quantizer):  # type: ignore[misc]  # torchao is untyped

@@ -19,26 +19,27 @@ from torch.fx import GraphModule, Interpreter, Node
 from edgedet_calibration.placement import CLAMPS
 from edgedet_calibration.quantize import is_quantizer
 
+# Up to here float32 holds every integer, so that zero points can be left out.
+_LARGEST_STEP = 2**24
+
 
 def simulated(graph_module: GraphModule) -> GraphModule:
-    """A copy with the same outputs, to the bit; weights that it does not change are shared."""
-    copied = GraphModule(graph_module, copy.deepcopy(graph_module.graph))
+    """A copy with equal outputs for every input but NaN, which it keeps; weights are shared."""
+    graph = copy.deepcopy(graph_module.graph)
+    copied = GraphModule(graph_module, graph)
     _fold_constants(copied)
-    _round_in_float(copied)
-    copied.graph.eliminate_dead_code()
-    copied.delete_all_unused_submodules()
-    copied.graph.lint()
-    copied.recompile()
-    return copied
+    _round_in_float(graph)
+    graph.eliminate_dead_code()
+    graph.lint()
+    return GraphModule(copied, graph)  # with those tensors alone that the graph reads
 
 
 def fingerprint(graph_module: GraphModule) -> str:
-    """sha256 of what a graph computes: its operators and its constants."""
+    """sha256 of a graph and its tensors: where it is equal, so are the outputs for the same input."""
     digest = hashlib.sha256(graph_module.code.encode())
-    for name, tensor in sorted(
-        (*graph_module.named_parameters(), *graph_module.named_buffers()), key=lambda one: one[0]
-    ):
-        digest.update(name.encode())
+    tensors = (*graph_module.named_parameters(), *graph_module.named_buffers())
+    for name, tensor in sorted(tensors, key=lambda one: one[0]):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
         digest.update(tensor.detach().contiguous().numpy().tobytes())
     return digest.hexdigest()
 
@@ -58,44 +59,40 @@ def _fold_constants(graph_module: GraphModule) -> None:
         graph.erase_node(node)
 
 
-def _round_in_float(graph_module: GraphModule) -> None:
+def _round_in_float(graph: torch.fx.Graph) -> None:
     """One operator for each quantizer whose integers are read by dequantizations of the same grid alone."""
-    graph = graph_module.graph
     for node in list(graph.nodes):
-        if not _is(node, "quantize_per_tensor"):
-            continue
-        readers = list(node.users)
-        if not all(_is(one, "dequantize_per_tensor") and one.args[1:5] == node.args[1:5] for one in readers):
+        if not is_quantizer(node, "quantize_per_tensor"):
             continue
         values, scale, zero_point, low, high = node.args[:5]
         grid = scale, low - zero_point, high - zero_point
+        if not all(_reads_back(one, node) for one in node.users) or max(map(abs, grid[1:])) > _LARGEST_STEP:
+            continue
         with graph.inserting_before(node):
             rounded = graph.call_function(_rounded, (_unclamped(values, *grid), *grid))
-        for one in readers:
+        for one in list(node.users):
             one.replace_all_uses_with(rounded)
             graph.erase_node(one)
         graph.erase_node(node)
 
 
+def _reads_back(node: Node, quantizer: Node) -> bool:
+    same = node.args[1:5] == quantizer.args[1:5]
+    return is_quantizer(node, "dequantize_per_tensor") and same and not node.kwargs
+
+
 def _unclamped(values: Node, scale: float, low: int, high: int) -> Node:
-    """What a clamp reads where rounding to a grid gives the same without it."""
+    """What a clamp reads, where its bounds round to the ends of the grid or beyond: rounding is monotone."""
     if values.target not in CLAMPS:
         return values
     clamp: Any = values.target
-    bounds = clamp(torch.tensor([-math.inf, math.inf]), *values.args[1:])
+    bounds = clamp(torch.tensor([-math.inf, math.inf]), *values.args[1:], **values.kwargs)
     lowest, highest = bounds.mul(1.0 / scale).round().tolist()
     source = values.args[0]
     assert isinstance(source, Node)
     return source if lowest <= low and high <= highest else values
 
 
-def _is(node: Node, name: str) -> bool:
-    return is_quantizer(node) and getattr(node.target, "_opname", "") == name
-
-
 def _rounded(values: torch.Tensor, scale: float, low: int, high: int) -> torch.Tensor:
-    """Values on a grid of steps from `low` to `high` around zero.
-
-    A zero point shifts integers that float32 holds exactly, so that it can be left out on both sides.
-    """
+    """Values on a grid of steps from `low` to `high` around zero."""
     return values.mul(1.0 / scale).round_().clamp_(low, high).mul_(scale)

@@ -104,6 +104,4 @@ def _reads_channels_last(graph_module: GraphModule) -> GraphModule:
     with graph.inserting_after(image):
         planes = graph.call_function(torch.ops.aten.permute.default, (image, [0, 3, 1, 2]))
     image.replace_all_uses_with(planes, delete_user_cb=lambda user: user is not planes)
-    planes.meta = dict(image.meta)
-    image.meta["val"] = image.meta["val"].permute(0, 2, 3, 1)
     return GraphModule(graph_module, graph)

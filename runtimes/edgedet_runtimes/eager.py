@@ -34,8 +34,7 @@ class EagerRuntime(Runtime):
 
     def _open(self) -> Signature:
         with _as_artifact():
-            # A CPU's convolutions are faster with channels last, which their outputs then are as well.
-            self._detector = load_checkpoint(self.path).to(memory_format=torch.channels_last)
+            self._detector = load_checkpoint(self.path)
         spec = self._detector.spec()
         outputs = tuple(TensorSpec(name=o.name, shape=o.shape, dtype=o.dtype) for o in spec.outputs)
         return (spec.input.tensor,), outputs

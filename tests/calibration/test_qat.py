@@ -20,7 +20,7 @@ from edgedet_calibration.recipe import Recipe
 from edgedet_calibration.stats import Stats
 
 # Clamps; hard-swish and gates of squeeze-and-excite; hard-swish that a residual reads; concatenations;
-# sigmoid.
+# sigmoid. Residuals behind hard-swish and sigmoid are looked at by slow tests alone.
 BACKBONES = (
     "mobilenetv2_035",
     "mobilenetv3_small_050",

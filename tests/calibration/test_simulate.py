@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import itertools
+import math
+from collections.abc import Callable
 
 import pytest
 import torch
-from torch.fx import GraphModule
+from torch.fx import Graph, GraphModule, Node
 
 from edgedet.data import open_dataset
 from edgedet.models.capture import Captured
@@ -59,47 +61,98 @@ def test_encodings_that_differ_in_their_integers_alone_compute_the_same(
     assert fingerprint(changed) != computed("tflite")
 
 
-def test_integers_that_another_operator_reads_stay() -> None:
-    graph = torch.fx.Graph()
-    grid = (0.1, 3, -128, 127, torch.int8)
-    quantized = graph.call_function(
-        torch.ops.quantized_decomposed.quantize_per_tensor.default, (graph.placeholder("x"), *grid)
-    )
-    moved = graph.call_function(torch.ops.aten.permute.default, (quantized, [1, 0]))
-    graph.output(
-        graph.call_function(torch.ops.quantized_decomposed.dequantize_per_tensor.default, (moved, *grid))
-    )
+Grid = tuple[float, int, int, int, torch.dtype]  # scale, zero point, lowest, highest, type
+UNIT: Grid = (1 / 255, 0, 0, 255, torch.uint8)
+SHIFTED: Grid = (0.1, 3, -128, 127, torch.int8)
+VALUES = torch.cat([torch.linspace(-30.0, 30.0, 1001), torch.tensor([math.inf, -math.inf, 1e38])])
+
+
+def quantized(graph: Graph, values: Node, grid: Grid) -> Node:
+    return graph.call_function(torch.ops.quantized_decomposed.quantize_per_tensor.default, (values, *grid))
+
+
+def dequantized(graph: Graph, values: Node, grid: Grid) -> Node:
+    return graph.call_function(torch.ops.quantized_decomposed.dequantize_per_tensor.default, (values, *grid))
+
+
+def built(make: Callable[[Graph, Node], tuple[Node, ...]]) -> tuple[GraphModule, GraphModule]:
+    """A graph of one input, and what it is made into, whose outputs are equal."""
+    graph = Graph()
+    graph.output(make(graph, graph.placeholder("x")))
     graph_module = GraphModule(torch.nn.Module(), graph)
-    values = torch.linspace(-30.0, 30.0, 12).reshape(3, 4)
     faster = simulated(graph_module)
-    assert quantizers(faster) == 2
-    assert torch.equal(faster(values), graph_module(values))
+    for expected, got in zip(graph_module(VALUES), faster(VALUES), strict=True):
+        assert torch.equal(expected, got)
+    return graph_module, faster
+
+
+def test_integers_that_another_operator_reads_stay() -> None:
+    def make(graph: Graph, x: Node) -> tuple[Node, ...]:
+        moved = graph.call_function(torch.ops.aten.flip.default, (quantized(graph, x, SHIFTED), [0]))
+        return (dequantized(graph, moved, SHIFTED),)
+
+    assert quantizers(built(make)[1]) == 2
+
+
+def test_integers_that_are_an_output_stay() -> None:
+    assert quantizers(built(lambda graph, x: (quantized(graph, x, SHIFTED),))[1]) == 1
+
+
+def test_integers_that_are_read_on_another_grid_stay() -> None:
+    def make(graph: Graph, x: Node) -> tuple[Node, ...]:
+        integers = quantized(graph, x, SHIFTED)
+        return dequantized(graph, integers, SHIFTED), dequantized(graph, integers, (0.2, *SHIFTED[1:]))
+
+    assert quantizers(built(make)[1]) == 3
+
+
+def test_one_operator_serves_all_that_read_the_same_integers() -> None:
+    def make(graph: Graph, x: Node) -> tuple[Node, ...]:
+        integers = quantized(graph, x, SHIFTED)
+        return dequantized(graph, integers, SHIFTED), dequantized(graph, integers, SHIFTED)
+
+    _, faster = built(make)
+    assert quantizers(faster) == 0
+    assert sum(node.op == "call_function" for node in faster.graph.nodes) == 1
+
+
+def test_nothing_is_not_made_a_number() -> None:
+    def make(graph: Graph, x: Node) -> tuple[Node, ...]:
+        return (dequantized(graph, quantized(graph, x, SHIFTED), SHIFTED),)
+
+    assert built(make)[1](torch.tensor([math.nan]))[0].isnan()
 
 
 @pytest.mark.parametrize(
-    ("clamp", "bounds", "stays"),
+    ("clamp", "arguments", "stays"),
     [
         (torch.ops.aten.hardtanh.default, (0.0, 1.0), False),
         (torch.ops.aten.hardtanh.default, (0.0, 0.9), True),
         (torch.ops.aten.hardtanh.default, (0.2, 1.0), True),
+        (torch.ops.aten.hardtanh.default, (0.001, 0.999), False),  # within half a step of the ends
+        (torch.ops.aten.hardtanh.default, {"min_val": 0.0, "max_val": 0.3}, True),
         (torch.ops.aten.relu.default, (), False),
         (torch.ops.aten.clamp.default, (None, 0.9), True),
     ],
 )
 def test_a_clamp_stays_where_the_grid_goes_beyond_it(
-    clamp: torch._ops.OpOverload, bounds: tuple[float, ...], stays: bool
+    clamp: torch._ops.OpOverload, arguments: tuple[float, ...] | dict[str, float], stays: bool
 ) -> None:
-    grid = (1 / 255, 0, 0, 255, torch.uint8)
-    graph = torch.fx.Graph()
-    clamped = graph.call_function(clamp, (graph.placeholder("x"), *bounds))
-    quantized = graph.call_function(
-        torch.ops.quantized_decomposed.quantize_per_tensor.default, (clamped, *grid)
-    )
-    graph.output(
-        graph.call_function(torch.ops.quantized_decomposed.dequantize_per_tensor.default, (quantized, *grid))
-    )
-    graph_module = GraphModule(torch.nn.Module(), graph)
-    faster = simulated(graph_module)
-    assert clamps(faster) == stays
-    values = torch.linspace(-2.0, 2.0, 1001)
-    assert torch.equal(faster(values), graph_module(values))
+    def make(graph: Graph, x: Node) -> tuple[Node, ...]:
+        by_place, by_name = ((), arguments) if isinstance(arguments, dict) else (arguments, {})
+        clamped = graph.call_function(clamp, (x, *by_place), by_name)
+        return (dequantized(graph, quantized(graph, clamped, UNIT), UNIT),)
+
+    assert clamps(built(make)[1]) == stays
+
+
+def test_a_clamp_stays_for_those_of_its_readers_that_need_it() -> None:
+    def make(graph: Graph, x: Node) -> tuple[Node, ...]:
+        clamped = graph.call_function(torch.ops.aten.hardtanh.default, (x, 0.0, 6.0))
+        wide = (0.1, 0, 0, 255, torch.uint8)
+        grids = (UNIT, wide)
+        return (*(dequantized(graph, quantized(graph, clamped, grid), grid) for grid in grids), clamped)
+
+    before, faster = built(make)
+    assert (clamps(before), clamps(faster)) == (1, 1)
+    assert sum(len(node.users) for node in faster.graph.nodes if node.target in CLAMPS) == 2

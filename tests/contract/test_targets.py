@@ -38,11 +38,13 @@ class Written:
 
 
 @pytest.fixture(params=PRECISIONS)
-def written(request: pytest.FixtureRequest, target: str) -> Written:
+def written(
+    request: pytest.FixtureRequest, target: str, full_bundle: Bundle, tflite_bundle: Bundle
+) -> Written:
     if request.param not in registry.TARGETS.load(target).precisions:
         pytest.skip(f"{target} has no {request.param}")
     shared = request.param in ("fp32", "fp16", "int8")
-    bundle: Bundle = request.getfixturevalue("full_bundle" if shared else "tflite_bundle")
+    bundle = full_bundle if shared else tflite_bundle
     (artifact,) = (
         artifact
         for artifact in bundle.manifest.artifacts

@@ -244,7 +244,7 @@ def test_every_target_makes_every_precision_for_a_batch(
             tuple(targets.split()),
             tuple(precisions.split()),
             calibration=open_dataset("builtin", split="val"),
-            recipe=Recipe(images=6),
+            recipe=Recipe(images=6, rounding="nearest"),
             batches=(1, 3),
         )
     )

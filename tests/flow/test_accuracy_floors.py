@@ -16,7 +16,7 @@ from edgedet.cli import main
 from edgedet.data import Dataset, open_dataset
 from edgedet.parity import ParityReport, ParityRow, run_parity
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("bccd_bundle")]
 
 FLOORS = tomllib.loads((Path(__file__).parents[1] / "accuracy_floors.toml").read_text("utf-8"))
 IMAGES = {"bccd_ssdlite320_mobilenetv2": 72, "shapes_ssdlite256_mobilenetv2": 100}

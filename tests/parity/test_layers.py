@@ -8,12 +8,14 @@ import numpy as np
 import pytest
 from changed_artifact import double_weight_scale, with_changed_artifact, zero_bias
 
+from edgedet import registry
 from edgedet.bundle import Bundle
 from edgedet.data import open_dataset
 from edgedet.parity import ParityRow, load_budgets, run_parity
 from edgedet.parity.judge import explanation, judge_outputs
 from edgedet.parity.layers import LayerDifference, LayersReport
 from edgedet.parity.report import OutputDifference
+from edgedet.preprocess import preprocess
 
 RUNTIMES = ("ort", "openvino", "tflite")
 
@@ -39,6 +41,18 @@ def test_every_layer_computes_what_the_reference_computes_from_the_same_integers
     assert not {"layers", "raw outputs"}.intersection(row.stages_over_budget)
     assert [layer.name for layer in row.layers.layers[-2:]] == ["box_offsets", "class_logits"]
     assert row.layers.layers[1].module == "backbone.conv_stem"
+
+
+def test_references_compute_the_same_where_only_their_integers_differ(full_bundle: Bundle) -> None:
+    references = registry.REFERENCES.load("int8")(full_bundle)
+    opened = {name: references.open(full_bundle.artifact(name, "int8")) for name in RUNTIMES}
+    computes = {name: reference.computes for name, reference in opened.items()}
+    assert computes["ort"] == computes["tflite"] != computes["openvino"]
+    image = preprocess(open_dataset("builtin", "test")[0].image_bgr, full_bundle.spec.input)[0]
+    outputs = {name: reference.run({"images": image}) for name, reference in opened.items()}
+    for name, output in outputs["ort"].items():
+        np.testing.assert_array_equal(output, outputs["tflite"][name])
+        assert not np.array_equal(output, outputs["openvino"][name])
 
 
 def test_layers_are_left_alone_where_raw_outputs_agree(full_bundle: Bundle) -> None:
