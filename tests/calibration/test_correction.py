@@ -95,7 +95,14 @@ def test_channels_have_their_means_again_and_outputs_come_nearer(
     assert noise_db(captured, better, tensors) > noise_db(captured, plain, tensors) + 0.3
 
 
-@pytest.mark.parametrize("name", ["onnxruntime", "openvino", "tensorrt", "tflite-16x8"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "onnxruntime",
+        "tflite-16x8",
+        *(pytest.param(n, marks=pytest.mark.slow) for n in ("openvino", "tensorrt")),
+    ],
+)
 def test_rounding_by_least_squares_comes_nearer_and_keeps_every_scale(
     captured: Captured, stats: Stats, correcting: Recipe, tensors: list[torch.Tensor], name: str
 ) -> None:

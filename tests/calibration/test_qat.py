@@ -20,12 +20,12 @@ from edgedet_calibration.recipe import Recipe
 from edgedet_calibration.stats import Stats
 
 # Clamps; hard-swish and gates of squeeze-and-excite; hard-swish that a residual reads; concatenations;
-# sigmoid. Residuals behind hard-swish and sigmoid are looked at by slow tests alone.
+# sigmoid. The last three are for slow tests.
 BACKBONES = (
     "mobilenetv2_035",
     "mobilenetv3_small_050",
     pytest.param("mobilenetv3_large_075", marks=pytest.mark.slow),
-    "ghostnet_050",
+    pytest.param("ghostnet_050", marks=pytest.mark.slow),
     pytest.param("semnasnet_075", marks=pytest.mark.slow),
 )
 

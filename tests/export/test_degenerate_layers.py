@@ -23,7 +23,7 @@ def request(checkpoint: Path, output: Path, *precisions: str) -> ExportRequest:
     return ExportRequest(checkpoint, output, ("onnx",), precisions, images, Recipe(images=4))
 
 
-@pytest.mark.parametrize("bias", [3.0, 1e4])
+@pytest.mark.parametrize("bias", [pytest.param(3.0, marks=pytest.mark.slow), 1e4])
 def test_a_predictor_behind_a_dead_layer_still_gives_its_bias_in_int8(
     trained: Path, tmp_path: Path, bias: float
 ) -> None:

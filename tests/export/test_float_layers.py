@@ -25,7 +25,7 @@ LONE = ("conv2d_6", "conv2d_10")
     ("target", "precision"),
     [
         ("onnx", "int8"),
-        ("openvino", "int8"),
+        pytest.param("openvino", "int8", marks=pytest.mark.slow),
         pytest.param("tflite", "int8", marks=pytest.mark.slow),
         pytest.param("tflite", "int8-a16", marks=pytest.mark.slow),
     ],

@@ -24,6 +24,7 @@ def exported(checkpoint: Path, folder: Path) -> ExportRow:
     return row
 
 
+@pytest.mark.slow
 def test_the_cpu_plugin_does_not_execute_them(
     trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 import torch
 
 from edgedet.bundle import open_bundle
@@ -15,6 +16,7 @@ from edgedet_export import verify
 from edgedet_export.exporter import ExportRequest, export_bundle
 
 
+@pytest.mark.slow
 def test_its_detections_are_those_of_the_training_graph(trained: Path, tmp_path: Path, monkeypatch) -> None:
     detector = quantized_detector(load_checkpoint(trained), open_dataset("builtin", split="val"), 4).eval()
     with torch.no_grad():

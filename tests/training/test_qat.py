@@ -56,6 +56,7 @@ def test_weights_and_ranges_are_learned_together(trained_in_float: Path, quantiz
     assert quantized.history[-1].class_loss < quantized.history[0].class_loss
 
 
+@pytest.mark.slow
 def test_an_interrupted_run_resumes_to_the_weights_and_ranges_of_an_uninterrupted_one(
     trained_in_float: Path, quantized: TrainingResult, tiny_config, tmp_path: Path
 ):
