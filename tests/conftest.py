@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -18,10 +19,15 @@ ROOT = Path(__file__).resolve().parents[1]
 _COSTLY = ("full_bundle", "tflite_bundle", "batched_bundle", "batched_tflite_bundle", "bccd_bundle")
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+@pytest.hookimpl(wrapper=True)  # before pytest-xdist's own, which is to see the groups
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> Iterator[None]:
     """Keep two processes from waiting for each other: files whose tests share a costly bundle go to one of
     them, other files as a whole to either, the longest first and those that can be divided last."""
+    _group_and_order(items)
+    yield
+
+
+def _group_and_order(items: list[pytest.Item]) -> None:
     files: dict[str, list[pytest.Item]] = {}
     for item in items:
         files.setdefault(item.nodeid.partition("::")[0], []).append(item)
