@@ -39,7 +39,14 @@ def weights(checkpoint: Path, tmp_path: Path) -> Path:
     return path
 
 
-@pytest.mark.parametrize("table", [DETECTOR, DETECTOR.replace("[detector]", "").replace("detector.", "")])
+@pytest.mark.parametrize(
+    "table",
+    [
+        DETECTOR,
+        pytest.param(DETECTOR.replace("[detector]", "").replace("detector.", ""), marks=pytest.mark.slow),
+    ],
+    ids=["of a training", "of a detector"],
+)
 def test_weights_of_torch_are_exported_with_a_configuration(
     edgedet: Command, checkpoint: Path, weights: Path, tmp_path: Path, table: str
 ) -> None:

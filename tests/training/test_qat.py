@@ -93,6 +93,7 @@ def test_the_file_can_ask_for_it_as_well_as_the_command_line(tiny_config):
     assert read_train_config(tiny_config()).epochs == 3
 
 
+@pytest.mark.slow
 def test_it_is_exported_with_its_ranges_and_without_images(quantized: TrainingResult, tmp_path: Path):
     request = ExportRequest(quantized.checkpoint, tmp_path / "bundle", ("onnx",), ("fp32", "int8"))
     report = export_bundle(request)
