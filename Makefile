@@ -5,6 +5,9 @@ VENV := .venv
 STAMP := $(VENV)/.installed
 RUN := $(VENV)/bin/python
 
+# Where Python may not keep what it compiled, each of hundreds of processes compiles its packages again.
+export PYTHONDONTWRITEBYTECODE =
+
 # Each of pytest's two processes gets half of the cores: the runtimes and torch start a thread for every core otherwise.
 CORES := $(shell getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2)
 THREADS := $(shell n=$$(( $(CORES) / 2 )); [ $$n -ge 1 ] && echo $$n || echo 1)
