@@ -16,7 +16,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgedet.boxes import Floats
 from edgedet.evaluate.accuracy import EvaluatedImage
 from edgedet.registry import missing_extra
 
@@ -107,9 +106,10 @@ def _truth_annotations(images: Sequence[EvaluatedImage]) -> list[dict[str, Any]]
     annotations: list[dict[str, Any]] = []
     for image_id, image in enumerate(images, 1):
         first = len(annotations)
-        for box, class_id, ignore in zip(image.boxes_xyxy, image.class_ids, image.ignore, strict=True):
-            annotation = _annotation(len(annotations) + 1, image_id, box, int(class_id))
-            annotations.append({**annotation, "iscrowd": int(ignore)})
+        columns = (image.boxes_xyxy.tolist(), image.class_ids.tolist(), image.ignore.tolist())
+        for box, class_id, ignore in zip(*columns, strict=True):
+            annotations.append(_annotation(len(annotations) + 1, image_id, box, class_id))
+            annotations[-1]["iscrowd"] = int(ignore)
         if image.areas is not None:
             for annotation, area in zip(annotations[first:], image.areas, strict=True):
                 annotation["area"] = float(area)
@@ -119,18 +119,17 @@ def _truth_annotations(images: Sequence[EvaluatedImage]) -> list[dict[str, Any]]
 def _detection_annotations(images: Sequence[EvaluatedImage]) -> list[dict[str, Any]]:
     annotations: list[dict[str, Any]] = []
     for image_id, image in enumerate(images, 1):
-        detections = image.detections
-        for box, score, class_id in zip(
-            detections.boxes_xyxy, detections.scores, detections.class_ids, strict=True
-        ):
-            annotation = _annotation(len(annotations) + 1, image_id, box, int(class_id))
-            annotations.append({**annotation, "score": float(score)})
+        found = image.detections
+        columns = (found.boxes_xyxy.tolist(), found.class_ids.tolist(), found.scores.tolist())
+        for box, class_id, score in zip(*columns, strict=True):
+            annotations.append(_annotation(len(annotations) + 1, image_id, box, class_id))
+            annotations[-1]["score"] = score
     return annotations
 
 
-def _annotation(number: int, image_id: int, box_xyxy: Floats, class_id: int) -> dict[str, Any]:
+def _annotation(number: int, image_id: int, box_xyxy: Sequence[float], class_id: int) -> dict[str, Any]:
     """Ids start at 1: pycocotools takes a match with annotation 0 for no match."""
-    x1, y1, x2, y2 = (float(x) for x in box_xyxy)
+    x1, y1, x2, y2 = box_xyxy
     width, height = x2 - x1, y2 - y1
     return {
         "id": number,
