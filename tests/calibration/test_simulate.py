@@ -31,7 +31,7 @@ def clamps(graph_module: GraphModule) -> int:
 
 @pytest.mark.parametrize("fold_weights", [True, False])
 @pytest.mark.parametrize("encoding", ENCODINGS)
-def test_outputs_are_the_same_to_the_bit_and_no_quantizer_is_left(
+def test_outputs_are_equal_and_no_quantizer_is_left(
     captured: Captured, stats: Stats, recipe: Recipe, encoding: str, fold_weights: bool
 ) -> None:
     graph_module = quantize(captured, stats, recipe, ENCODINGS[encoding], fold_weights=fold_weights)
@@ -116,7 +116,7 @@ def test_one_operator_serves_all_that_read_the_same_integers() -> None:
     assert sum(node.op == "call_function" for node in faster.graph.nodes) == 1
 
 
-def test_nothing_is_not_made_a_number() -> None:
+def test_what_is_not_a_number_stays_so() -> None:
     def make(graph: Graph, x: Node) -> tuple[Node, ...]:
         return (dequantized(graph, quantized(graph, x, SHIFTED), SHIFTED),)
 

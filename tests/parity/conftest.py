@@ -108,7 +108,8 @@ class Workbench:
     """A bundle with a fake behind every artifact.
 
     Attributes:
-        faults: A fault by (runtime, precision); "reference" stands for the fake-quantized module.
+        faults: A fault by (runtime, precision); "reference" stands for the fake-quantized module, of
+            every encoding of a precision or of one encoding.
         specs: Another spec inside the artifact, likewise.
         missing: Runtimes that are not installed.
         opened: Every fake that was opened, by the same keys.
@@ -217,7 +218,9 @@ def workbench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workbench:
         def open(self, artifact: Artifact) -> FakeRuntime:
             fake = bench.open("reference", artifact.precision)
             assert artifact.quantization is not None
-            fake.computes = bench.computes or artifact.quantization.encoding
+            encoding = artifact.quantization.encoding
+            fake.computes = bench.computes or encoding
+            fake._fault = bench.faults.get(("reference", encoding), fake._fault)
             return fake
 
     monkeypatch.setattr(registry.REFERENCES, "load", lambda _: References)

@@ -54,7 +54,10 @@ def test_each_image_runs_once_and_everything_is_closed(workbench):
 
 
 @pytest.mark.parametrize(("computes", "runs"), [("", [4, 4]), ("the same", [0, 4])])
-def test_references_that_compute_the_same_run_once_for_all(workbench, computes, runs):
+def test_references_that_compute_the_same_run_once_for_all(workbench, noisy, computes, runs):
+    if not computes:
+        workbench.faults["reference", "another"] = noisy("class_logits", 0.1)
+        workbench.faults["ort", "int8"] = noisy("class_logits", 0.1)
     quantization = workbench.bundle.artifact("ort", "int8").quantization.model_copy(
         update={"encoding": "another"}
     )
