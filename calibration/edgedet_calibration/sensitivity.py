@@ -166,7 +166,7 @@ def measure_with_map(
 
     Raises:
         DataError: Data set and detector share no class, or no image can be read.
-        MissingExtraError: pycocotools is not installed.
+        MissingExtraError: faster-coco-eval is not installed.
     """
     isolation = Isolation(captured, stats, recipe, encoding)
     report = _measured(isolation, captured, encoding, tensors, track)

@@ -56,7 +56,7 @@ _PARTS = (
     _Part(
         "evaluate",
         "mAP, VOC files",
-        {"pycocotools.mask": "pycocotools", "defusedxml": "defusedxml"},
+        {"faster_coco_eval": "faster-coco-eval", "defusedxml": "defusedxml"},
         "evaluate",
     ),
     _Part("report", "HTML reports", {"jinja2": "jinja2"}, "report"),

@@ -10,6 +10,7 @@ from edgedet.registry import missing_extra
 EXTRA_OF_PACKAGE = {
     "ai_edge_litert": "tflite",
     "defusedxml": "evaluate",
+    "faster_coco_eval": "evaluate",
     "jinja2": "report",
     "litert_torch": "export",
     "matplotlib": "train",
@@ -17,7 +18,6 @@ EXTRA_OF_PACKAGE = {
     "onnxruntime": "onnx",
     "onnxscript": "export",
     "openvino": "openvino",
-    "pycocotools": "evaluate",
     "safetensors": "torch",
     "tensorrt": "tensorrt",
     "timm": "torch",

@@ -1,33 +1,32 @@
-"""COCO average precision, by pycocotools.
+"""COCO average precision, by faster-coco-eval: pycocotools' evaluation in C++.
 
-The numbers are those of writing ground truth and detections as COCO json and evaluating the files; for ground
-truth that came from a COCO json, those of evaluating that json. Ignored objects are crowds to pycocotools: a
-detection inside one is not counted.
+The numbers are those of writing ground truth and detections as COCO json and evaluating the files with
+pycocotools, to the last bit but one; for ground truth that came from a COCO json, those of evaluating that
+json. Ignored objects are crowds there: a detection inside one is not counted.
 """
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
-from contextlib import redirect_stdout
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from edgedet.detections import Detections
 from edgedet.evaluate.accuracy import EvaluatedImage
 from edgedet.registry import missing_extra
 
 MAX_DETECTIONS = 100
 
-_ALL, _SMALL, _MEDIUM, _LARGE = range(4)  # order of pycocotools' area ranges
-_IOU_50, _IOU_75 = 0, 5  # indices into its thresholds 0.50, 0.55, ... 0.95
+_ALL, _SMALL, _MEDIUM, _LARGE = range(4)  # order of COCO's area ranges
+_IOU_50, _IOU_75 = 0, 5  # indices into COCO's thresholds 0.50, 0.55, ... 0.95
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class CocoPrecision:
-    """What pycocotools accumulated.
+    """What was accumulated.
 
     Attributes:
         precision: By IoU threshold, recall point, class and area range, `[10, 101, classes, 4]`; -1 where
@@ -58,30 +57,31 @@ class CocoPrecision:
 
 
 def coco_precision(images: Sequence[EvaluatedImage], labels: Sequence[str]) -> CocoPrecision:
-    """Evaluate with pycocotools, which prints nothing here and is not needed where there is no ground truth.
+    """Evaluate with faster-coco-eval, which is not needed where there is no ground truth.
+
+    Args:
+        images: With finite boxes and scores, as decoding makes them.
+        labels: Names of the classes, by class id.
 
     Raises:
-        MissingExtraError: pycocotools is not installed.
+        MissingExtraError: faster-coco-eval is not installed.
     """
     if not any(len(image.boxes_xyxy) for image in images):
         return CocoPrecision(np.full((10, 101, len(labels), 4), -1.0))
     try:
-        from pycocotools.coco import COCO  # type: ignore[import-untyped]
-
-        from edgedet.evaluate.coco_matching import SparseEvaluation
+        from faster_coco_eval import COCO, COCOeval_faster  # type: ignore[import-untyped]
     except ModuleNotFoundError as exc:
         raise missing_extra("mean average precision", exc, "evaluate") from exc
-    with redirect_stdout(io.StringIO()):
-        truth, found = COCO(), COCO()
-        truth.dataset = _document(images, labels, _truth_annotations(images))
-        found.dataset = _document(images, labels, _detection_annotations(images))
-        truth.createIndex()
-        found.createIndex()
-        evaluation = SparseEvaluation(truth, found, "bbox")
-        evaluation.params.maxDets = [MAX_DETECTIONS]
-        evaluation.evaluate()
-        evaluation.accumulate()
-    return CocoPrecision(evaluation.eval["precision"][..., -1])
+    truth, found = COCO(), COCO()
+    truth.dataset = _document(images, labels, _truth_annotations(images))
+    found.dataset = _document(images, labels, _detection_annotations(images))
+    truth.createIndex()
+    found.createIndex()
+    evaluation = COCOeval_faster(truth, found, "bbox")
+    evaluation.params.maxDets = [MAX_DETECTIONS]
+    evaluation.evaluate()
+    evaluation.accumulate()
+    return CocoPrecision(np.asarray(evaluation.eval["precision"])[..., -1])
 
 
 def _mean(precision: NDArray[np.float64]) -> float | None:
@@ -103,38 +103,42 @@ def _document(
 
 
 def _truth_annotations(images: Sequence[EvaluatedImage]) -> list[dict[str, Any]]:
-    annotations: list[dict[str, Any]] = []
-    for image_id, image in enumerate(images, 1):
-        first = len(annotations)
-        columns = (image.boxes_xyxy.tolist(), image.class_ids.tolist(), image.ignore.tolist())
-        for box, class_id, ignore in zip(*columns, strict=True):
-            annotations.append(_annotation(len(annotations) + 1, image_id, box, class_id))
-            annotations[-1]["iscrowd"] = int(ignore)
+    annotations = _annotations(images, images)
+    ignored = np.concatenate([image.ignore for image in images])
+    for annotation, ignore in zip(annotations, ignored.astype(int).tolist(), strict=True):
+        annotation["iscrowd"] = ignore
+    first = 0
+    for image in images:
+        last = first + len(image.boxes_xyxy)
         if image.areas is not None:
-            for annotation, area in zip(annotations[first:], image.areas, strict=True):
+            for annotation, area in zip(annotations[first:last], image.areas, strict=True):
                 annotation["area"] = float(area)
+        first = last
     return annotations
 
 
 def _detection_annotations(images: Sequence[EvaluatedImage]) -> list[dict[str, Any]]:
-    annotations: list[dict[str, Any]] = []
-    for image_id, image in enumerate(images, 1):
-        found = image.detections
-        columns = (found.boxes_xyxy.tolist(), found.class_ids.tolist(), found.scores.tolist())
-        for box, class_id, score in zip(*columns, strict=True):
-            annotations.append(_annotation(len(annotations) + 1, image_id, box, class_id))
-            annotations[-1]["score"] = score
+    found = [image.detections for image in images]
+    annotations = _annotations(images, found)
+    scores = np.concatenate([one.scores for one in found])
+    for annotation, score in zip(annotations, scores.tolist(), strict=True):
+        annotation["score"] = score
     return annotations
 
 
-def _annotation(number: int, image_id: int, box_xyxy: Sequence[float], class_id: int) -> dict[str, Any]:
-    """Ids start at 1: pycocotools takes a match with annotation 0 for no match."""
-    x1, y1, x2, y2 = box_xyxy
-    width, height = x2 - x1, y2 - y1
-    return {
-        "id": number,
-        "image_id": image_id,
-        "category_id": class_id + 1,
-        "bbox": [x1, y1, width, height],
-        "area": width * height,
-    }
+def _annotations(
+    images: Sequence[EvaluatedImage], boxes: Sequence[EvaluatedImage | Detections]
+) -> list[dict[str, Any]]:
+    """Boxes of all images in their order; ids start at 1, since evaluation takes 0 for no match."""
+    counts = [len(one.boxes_xyxy) for one in boxes]
+    image_ids = np.repeat(np.arange(1, len(images) + 1), counts)
+    category_ids = np.concatenate([one.class_ids for one in boxes]) + 1
+    corners = np.concatenate([one.boxes_xyxy for one in boxes]).astype(np.float64)
+    sizes = corners[:, 2:] - corners[:, :2]
+    columns = (image_ids, category_ids, np.hstack([corners[:, :2], sizes]), sizes.prod(axis=1))
+    return [
+        {"id": number, "image_id": image_id, "category_id": category_id, "bbox": box, "area": area}
+        for number, (image_id, category_id, box, area) in enumerate(
+            zip(*(column.tolist() for column in columns), strict=True), 1
+        )
+    ]

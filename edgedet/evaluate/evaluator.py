@@ -56,7 +56,7 @@ class Evaluator:
         """Average precision of all that was added.
 
         Raises:
-            MissingExtraError: pycocotools is not installed.
+            MissingExtraError: faster-coco-eval is not installed.
         """
         coco = coco_precision(self._images, self._labels)
         curves = [voc_curve(self._images, class_id) for class_id in range(len(self._labels))]
@@ -93,7 +93,7 @@ def evaluate(pipeline: Pipeline, dataset: Dataset, track: Track = silent) -> Acc
 
     Raises:
         DataError: Data set and detector have no class in common, or no image can be read.
-        MissingExtraError: pycocotools is not installed.
+        MissingExtraError: faster-coco-eval is not installed.
     """
     detector = Pipeline(pipeline.runtime, evaluation_spec(pipeline.spec))
     mapping = shared_classes(dataset.labels, detector.labels)

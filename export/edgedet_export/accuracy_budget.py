@@ -162,7 +162,7 @@ def hold_budget(
     Raises:
         DataError: The data has no boxes, no class in common with the detector, or no image that can be read.
         CheckError: The float detector finds nothing, or no layer may be quantized.
-        MissingExtraError: pycocotools is not installed.
+        MissingExtraError: faster-coco-eval is not installed.
     """
     search = _Search(calibrated, budget, track)
     found = search.tried(())

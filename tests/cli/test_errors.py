@@ -130,7 +130,7 @@ def _without(monkeypatch: pytest.MonkeyPatch, package: str) -> None:
     [
         ("onnxruntime", "onnx", ("detect", "BUNDLE", "picture.jpg", "--runtime", "ort")),
         ("openvino", "openvino", ("detect", "BUNDLE/fp32/model.xml", "picture.jpg")),
-        ("pycocotools", "evaluate", ("evaluate", "BUNDLE", "--data", "builtin", "--split", "test")),
+        ("faster_coco_eval", "evaluate", ("evaluate", "BUNDLE", "--data", "builtin", "--split", "test")),
         (
             "torch",
             "export",

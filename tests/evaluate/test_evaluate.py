@@ -169,8 +169,8 @@ def test_nothing_is_printed(real_images, capsys):
     assert capsys.readouterr() == ("", "")
 
 
-def test_a_missing_pycocotools_is_named_with_its_extra(monkeypatch):
-    monkeypatch.setitem(sys.modules, "pycocotools.coco", None)
+def test_a_missing_evaluation_is_named_with_its_extra(monkeypatch):
+    monkeypatch.setitem(sys.modules, "faster_coco_eval", None)
     with pytest.raises(MissingExtraError, match=r'pip install .*\[evaluate\]"'):
         evaluated([(labelled([[0, 0, 9, 9]], [0]), Detections.empty())])
     assert evaluated([(labelled([], []), Detections.empty())]).map is None

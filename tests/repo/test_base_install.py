@@ -39,7 +39,7 @@ def test_no_framework_is_installed(device: Path) -> None:
     done = subprocess.run([device, "-m", "pip", "list", "--format=json"], capture_output=True, check=True)
     names = {package["name"].lower() for package in json.loads(done.stdout)}
     assert {"edgedet", "onnxruntime"} <= names
-    assert not {"torch", "openvino", "ai-edge-litert", "onnx", "pycocotools", "jinja2"} & names
+    assert not {"torch", "openvino", "ai-edge-litert", "onnx", "faster-coco-eval", "jinja2"} & names
 
 
 def test_it_detects_inspects_and_measures(device: Path, bundle: Path, tmp_path: Path) -> None:

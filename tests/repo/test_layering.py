@@ -29,7 +29,6 @@ EXPORTERS = {
 THIRD_PARTY = {
     "edgedet": BASE,
     "edgedet.cli": BASE | {"rich", "typer"},
-    "edgedet.evaluate.coco_matching": BASE | {"pycocotools"},  # imported by one function
     "edgedet.models": BASE | TORCH,
     "edgedet.training": BASE | TORCH | {"matplotlib"},
     "edgedet_calibration": BASE | TORCH | {"torchao"},
@@ -47,7 +46,7 @@ THIRD_PARTY = {
 # What the base install may import inside a function, because only that function needs it.
 LAZY = {
     "edgedet.data.voc": {"defusedxml"},
-    "edgedet.evaluate": {"pycocotools"},
+    "edgedet.evaluate": {"faster_coco_eval"},
     "edgedet.parity.matching": {"scipy"},
     "edgedet.report": {"jinja2", "matplotlib"},
     "edgedet_calibration.sensitivity_plot": {"matplotlib"},
