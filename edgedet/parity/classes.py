@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from edgedet.evaluate import AccuracyReport, ClassAccuracy
 from edgedet.parity.budgets import Budget, ClassBudget
-from edgedet.parity.compare import ClassCount, DetectionComparison
+from edgedet.parity.compare import DetectionComparison, MatchCount
 from edgedet.parity.report import ClassParity, floor_percent
 
 _NAMED_IMAGES = 3
@@ -18,7 +18,7 @@ def class_parities(
     """One value a class, in the order of the labels."""
     rows = []
     for class_id, label in enumerate(found.labels):
-        count = found.by_class.get(class_id, ClassCount())
+        count = found.by_class.get(class_id, MatchCount())
         ours, theirs = accuracy.classes[class_id], reference.classes[class_id]
         rows.append(
             ClassParity(
@@ -40,7 +40,7 @@ def class_parities(
 def judge_class_matches(found: DetectionComparison, budget: Budget) -> Iterator[str]:
     """One sentence for every class of whose detections too few have a partner."""
     for class_id, label in enumerate(found.labels):
-        count, limits = found.by_class.get(class_id, ClassCount()), budget.of_class(label)
+        count, limits = found.by_class.get(class_id, MatchCount()), budget.of_class(label)
         least = limits.min_matched_fraction
         if least is None or count.reference_objects < limits.min_objects or count.matched_fraction >= least:
             continue
@@ -80,7 +80,7 @@ def unjudged_line(classes: Sequence[ClassParity], most: int = 8) -> str:
     return f"classes with too few objects are not judged by themselves: {', '.join(few[:most])}{more}"
 
 
-def _unjudged(count: ClassCount, truth: ClassAccuracy, limits: ClassBudget, *, labelled: bool) -> str:
+def _unjudged(count: MatchCount, truth: ClassAccuracy, limits: ClassBudget, *, labelled: bool) -> str:
     parts = []
     if limits.min_matched_fraction and count.reference_objects < limits.min_objects:
         parts.append(f"{count.reference_objects} of {limits.min_objects} detections")

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from edgedet.boxes import Floats, Ints, paired_iou
 from edgedet.decode import Candidates
@@ -31,8 +33,23 @@ def max_abs_difference(reference: Floats, candidate: Floats) -> float:
     """Largest difference of an element; `ERROR_LIMIT` where it is more, not finite, or the shapes differ."""
     if reference.shape != candidate.shape:
         return ERROR_LIMIT
-    worst = float(np.abs(reference.astype(np.float64) - candidate).max(initial=0))
-    return min(worst, ERROR_LIMIT) if math.isfinite(worst) else ERROR_LIMIT
+    return _largest(_abs_error(reference, candidate))
+
+
+def _abs_error(reference: Floats, candidate: Floats) -> NDArray[np.float64]:
+    """Differences of arrays of one shape, without their signs, `[n]`."""
+    error = np.subtract(reference.ravel(), candidate.ravel(), dtype=np.float64)
+    return np.abs(error, out=error)
+
+
+def _largest(magnitudes: NDArray[np.float64]) -> float:
+    worst = float(magnitudes.max(initial=0))
+    return worst if worst < ERROR_LIMIT else ERROR_LIMIT  # NaN is not less
+
+
+def _energy(magnitudes: NDArray[np.float64]) -> float:
+    """Sum of squares; the array is overwritten."""
+    return float(np.square(magnitudes, out=magnitudes).sum())
 
 
 @dataclass(slots=True)
@@ -95,18 +112,20 @@ class OutputComparison:
         """Take one image's outputs; returns the largest share of an output's energy that is noise."""
         worst, worst_relative, lowest_db = 0.0, 0.0, snr_db(1.0, 0.0)
         for name, sums in self._sums.items():
-            difference = max_abs_difference(reference[name], candidate[name])
-            expected = reference[name].astype(np.float64)
+            same_shape = reference[name].shape == candidate[name].shape
+            error = _abs_error(reference[name], candidate[name]) if same_shape else np.array([math.inf])
+            difference = _largest(error)
             if difference == ERROR_LIMIT:
                 sums.noise, sums.max_relative_error = math.inf, ERROR_LIMIT
                 worst, worst_relative, lowest_db = math.inf, ERROR_LIMIT, snr_db(1.0, math.inf)
                 continue
-            largest = float(np.abs(expected).max(initial=0))
+            noise = _energy(error)
+            expected = np.abs(reference[name].astype(np.float64).ravel())
+            largest = float(expected.max(initial=0))
+            signal = _energy(expected)
             relative = difference / largest if largest else ERROR_LIMIT * (difference > 0)
             relative = min(relative, ERROR_LIMIT)
             sums.max_relative_error = max(sums.max_relative_error, relative)
-            signal = float(np.square(expected).sum())
-            noise = float(np.square(expected - candidate[name]).sum())
             sums.signal += signal
             sums.noise += noise
             worst = max(worst, noise / signal if signal else math.inf if noise else 0.0)
@@ -168,7 +187,7 @@ class DecodedComparison:
         certain = np.flatnonzero(wanted.scores > self._certain)
         possible = np.flatnonzero(pool.scores > self._possible)
         _, ours, theirs = np.intersect1d(
-            _proposals(wanted)[certain], _proposals(pool)[possible], assume_unique=True, return_indices=True
+            _proposals(wanted, certain), _proposals(pool, possible), assume_unique=True, return_indices=True
         )
         boxes = wanted.boxes_xyxy[certain[ours]]
         others = pool.boxes_xyxy[possible[theirs]]
@@ -177,20 +196,27 @@ class DecodedComparison:
         return len(certain), int(same.sum()), farthest
 
 
-def _proposals(candidates: Candidates) -> Ints:
-    """One number for the row and class that each candidate comes from."""
-    return candidates.rows << _CLASS_BITS | candidates.class_ids
+def _proposals(candidates: Candidates, chosen: Ints) -> Ints:
+    """One number for the row and class that each of the chosen candidates comes from."""
+    return candidates.rows[chosen] << _CLASS_BITS | candidates.class_ids[chosen]
 
 
 @dataclass(slots=True)
-class ClassCount:
-    """Detections of one class by what became of them, and how many its reference has."""
+class MatchCount:
+    """Detections by what became of them, and how many the reference has."""
 
     matched: int = 0
     lost: int = 0
     gained: int = 0
     excused: int = 0
     reference_objects: int = 0
+
+    def add(self, matching: Matching) -> None:
+        """Take what became of one image's detections."""
+        self.matched += len(matching.pairs)
+        self.lost += len(matching.lost)
+        self.gained += len(matching.gained)
+        self.excused += len(matching.excused_lost) + len(matching.excused_gained)
 
     @property
     def matched_fraction(self) -> float:
@@ -222,7 +248,7 @@ class DetectionComparison:
     excused: int = 0
     max_score_delta: float = 0.0
     max_box_px: float = 0.0
-    by_class: dict[int, ClassCount] = field(default_factory=dict)
+    by_class: dict[int, MatchCount] = field(default_factory=dict)
     worst: list[ComparedImage] = field(default_factory=list)
     images: list[ImageDetections] = field(default_factory=list)
     counter: DistributionCounter = field(default_factory=DistributionCounter)
@@ -230,13 +256,7 @@ class DetectionComparison:
     def add(self, image_id: str, reference: Detections, candidate: Detections) -> None:
         """Take one image's detections; those not above the threshold are left out here."""
         reference, candidate = reference.above(self.score_threshold), candidate.above(self.score_threshold)
-        matching = match(
-            reference,
-            candidate,
-            iou_threshold=self.budget.matched_iou,
-            score_threshold=self.score_threshold,
-            threshold_tolerance=self.budget.threshold_tolerance,
-        )
+        matching = match_within(self.budget, self.score_threshold, reference, candidate)
         self.reference_objects += len(reference)
         self.matched += len(matching.pairs)
         self.lost += len(matching.lost)
@@ -262,7 +282,7 @@ class DetectionComparison:
     @property
     def matched_fraction(self) -> float:
         """Share of detections, of both sides, that have a partner; 1 where there are none."""
-        return ClassCount(self.matched, self.lost, self.gained).matched_fraction
+        return MatchCount(self.matched, self.lost, self.gained).matched_fraction
 
     def _count(self, reference: Detections, candidate: Detections, matching: Matching) -> None:
         for outcome, class_ids in (
@@ -273,9 +293,9 @@ class DetectionComparison:
             ("excused", reference.class_ids[matching.excused_lost]),
             ("excused", candidate.class_ids[matching.excused_gained]),
         ):
-            for class_id in class_ids.tolist():
-                count = self.by_class.setdefault(class_id, ClassCount())
-                setattr(count, outcome, getattr(count, outcome) + 1)
+            for class_id, found in Counter(class_ids.tolist()).items():
+                count = self.by_class.setdefault(class_id, MatchCount())
+                setattr(count, outcome, getattr(count, outcome) + found)
 
     def _remember(
         self, image_id: str, reference: Detections, candidate: Detections, matching: Matching
@@ -293,6 +313,19 @@ class DetectionComparison:
             objects=_compared_objects(reference, candidate, matching, self.labels),
         )
         self.worst = sorted([*self.worst, image], key=_badness, reverse=True)[:WORST_IMAGES]
+
+
+def match_within(
+    budget: Budget, score_threshold: float, reference: Detections, candidate: Detections
+) -> Matching:
+    """`match` as a budget says; both sides were cut at the detector's threshold."""
+    return match(
+        reference,
+        candidate,
+        iou_threshold=budget.matched_iou,
+        score_threshold=score_threshold,
+        threshold_tolerance=budget.threshold_tolerance,
+    )
 
 
 def _badness(image: ComparedImage | Matching) -> tuple[int, float]:

@@ -62,7 +62,7 @@ class Measured:
         layers: What its layers compute by themselves, where that was looked at.
         decoded: Boxes before suppression against the artifact's reference.
         detections: Detections against the float detector, or what was trained in 8 bits.
-        same_integers: Detections against the artifact's reference.
+        same_integers: Share of detections that have a partner among those of the artifact's reference.
         accuracy: Accuracy of the artifact.
         reference: Accuracy of the float detector.
         image_outputs: Raw outputs of each image, in the order of `detections.images`.
@@ -75,7 +75,7 @@ class Measured:
     layers: LayersReport | None
     decoded: DecodedComparison | None
     detections: DetectionComparison
-    same_integers: DetectionComparison
+    same_integers: float
     accuracy: AccuracyReport
     reference: AccuracyReport
     image_outputs: Sequence[ImageOutputs] = ()
@@ -237,12 +237,12 @@ def _judge_detections(measured: Measured, budget: Budget, *, alone: bool) -> lis
     return breaches
 
 
-def _detections_hint(same_integers: DetectionComparison, budget: Budget) -> str:
+def _detections_hint(same_integers: float, budget: Budget) -> str:
     """Where to look when everything before suppression is within its budget."""
-    if same_integers.matched_fraction < budget.min_matched_fraction:
+    if same_integers < budget.min_matched_fraction:
         return _SUPPRESSION_HINT
     return (
-        f". {_percent(same_integers.matched_fraction)} match those of PyTorch that computes the same "
+        f". {_percent(same_integers)} match those of PyTorch that computes the same "
         "integers: this is what quantization costs, and no fault of the runtime"
     )
 

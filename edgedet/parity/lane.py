@@ -12,7 +12,13 @@ from edgedet.errors import EdgedetError
 from edgedet.evaluate import AccuracyReport, Evaluator
 from edgedet.intermediate import Intermediates
 from edgedet.parity.budgets import Budgets
-from edgedet.parity.compare import DecodedComparison, DetectionComparison, OutputComparison
+from edgedet.parity.compare import (
+    DecodedComparison,
+    DetectionComparison,
+    MatchCount,
+    OutputComparison,
+    match_within,
+)
 from edgedet.parity.foreign import ForeignField
 from edgedet.parity.frame import Frame, QuantizedReferences
 from edgedet.parity.input_tensor import InputComparison
@@ -84,9 +90,9 @@ class Lane:
         self._outputs = OutputComparison([output.name for output in spec.outputs])
         self._decoded = DecodedComparison(self._budget, spec.score_threshold)
         self._detections = DetectionComparison(spec.labels, self._budget, spec.score_threshold)
-        self._same_integers = self._detections
+        self._same_integers: MatchCount | None = None  # where that is not what `_detections` compares
         if self._reference_key is not None and self._reference_key.observer != "learned":
-            self._same_integers = DetectionComparison(spec.labels, self._budget, spec.score_threshold)
+            self._same_integers = MatchCount()
         self._evaluator = Evaluator(spec.labels)
         self._layers: LayersReport | None = None
         self._frames: list[Frame] = []  # the first, and that with the most noise
@@ -146,8 +152,9 @@ class Lane:
         trained = expected if key is not None and key.observer == "learned" else frame.float_view
         found = view.detections.above(threshold)[:limit]
         self._detections.add(labelled.image_id, trained.detections.above(threshold)[:limit], found)
-        if self._same_integers is not self._detections:
-            self._same_integers.add(labelled.image_id, expected.detections.above(threshold)[:limit], found)
+        if self._same_integers is not None:
+            same = expected.detections.above(threshold)[:limit]
+            self._same_integers.add(match_within(self._budget, threshold, same, found))
         self._evaluator.add(labelled, view.detections)
         noise = self._outputs.add(expected.outputs, view.outputs)
         if noise > self._most_noise:
@@ -159,6 +166,7 @@ class Lane:
         """Everything measured, once all images were added."""
         failed = bool(self._failure)
         evaluator = Evaluator(self._spec.labels) if failed else self._evaluator
+        same_integers = self._detections if self._same_integers is None else self._same_integers
         measured = Measured(
             failure=self._failure,
             foreign=self._source.foreign_fields,
@@ -167,7 +175,7 @@ class Lane:
             layers=None if failed else self._layers,
             decoded=None if failed else self._decoded,
             detections=self._detections,
-            same_integers=self._same_integers,
+            same_integers=same_integers.matched_fraction,
             accuracy=evaluator.report(),
             reference=reference,
             image_outputs=self._outputs.images,

@@ -13,7 +13,7 @@ from edgedet.environment import Environment
 from edgedet.errors import DataError
 from edgedet.parity.baseline import BaselineComparison, ClassChange, Regression, RowChange
 from edgedet.parity.budgets import Budgets
-from edgedet.parity.compare import ClassCount
+from edgedet.parity.compare import MatchCount
 from edgedet.parity.foreign import foreign_fields, shown
 from edgedet.parity.report import ClassParity, ParityReport, ParityRow, Stage
 from edgedet.spec import Precision
@@ -373,7 +373,7 @@ def _moved(now: float | None, before: float | None) -> bool:
 
 
 def _matched(one: ClassParity) -> float:
-    return ClassCount(one.matched, one.lost, one.gained).matched_fraction
+    return MatchCount(one.matched, one.lost, one.gained).matched_fraction
 
 
 def _difference(now: float | None, before: float | None) -> float | None:

@@ -7,7 +7,7 @@ import pytest
 
 from edgedet.decode import Candidates
 from edgedet.parity import load_budgets
-from edgedet.parity.compare import DecodedComparison
+from edgedet.parity.compare import ERROR_LIMIT, DecodedComparison, OutputComparison, max_abs_difference
 
 INT8 = load_budgets().int8
 BOX = (10.0, 10.0, 50.0, 50.0)
@@ -68,3 +68,43 @@ def test_order_does_not_matter_and_every_prior_may_propose() -> None:
     shuffled = Candidates(boxes[order], everything.scores, class_ids[order], rows[order])
     comparison = compared(everything, shuffled)
     assert (comparison.matched_fraction, comparison.max_box_px) == (1, 0)
+
+
+def array(*values: float) -> np.ndarray:
+    return np.array(values, np.float32)
+
+
+@pytest.mark.parametrize(
+    ("reference", "candidate", "expected"),
+    [
+        (array(1, -2), array(1.5, -4), 2.0),
+        (array(), array(), 0.0),
+        (np.float32(1), np.float32(3), 2.0),
+        (array(1, 2), array(1, np.nan), ERROR_LIMIT),
+        (array(1, 2), array(1, np.inf), ERROR_LIMIT),
+        (array(1, np.inf), array(1, np.inf), ERROR_LIMIT),
+        (array(1e30), array(-1e30), ERROR_LIMIT),
+        (array(1, 2), array(1, 2, 3), ERROR_LIMIT),
+        (array(1, 2), array(1, 2)[None], ERROR_LIMIT),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:invalid value encountered")
+def test_outputs_that_cannot_be_compared_differ_by_the_limit(
+    reference: np.ndarray, candidate: np.ndarray, expected: float
+) -> None:
+    assert max_abs_difference(np.asarray(reference), np.asarray(candidate)) == pytest.approx(expected)
+    comparison = OutputComparison(["one"])
+    comparison.add({"one": np.asarray(reference)}, {"one": np.asarray(candidate)})
+    (found,) = comparison.differences()
+    assert (found.max_relative_error == ERROR_LIMIT) == (expected == ERROR_LIMIT)
+
+
+def test_signal_and_noise_are_energies_over_all_images() -> None:
+    comparison = OutputComparison(["one"])
+    noisy = comparison.add({"one": array(3, -4)}, {"one": array(3, -3)})
+    assert noisy == pytest.approx(1 / 25)
+    comparison.add({"one": array(0, 5)}, {"one": array(0, 5)})
+    (found,) = comparison.differences()
+    assert found.snr_db == pytest.approx(10 * np.log10(50))
+    assert found.max_relative_error == pytest.approx(1 / 4)
+    assert comparison.add({"one": array(0, 0)}, {"one": array(0, 1)}) == np.inf

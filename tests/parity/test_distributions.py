@@ -91,3 +91,19 @@ def test_a_comparison_counts_what_it_matches():
     assert found.score_delta.total == comparison.matched == 3
     assert found.lost_scores.total == comparison.lost == 3
     assert len(found.model_dump_json()) < 3000, "small, however many images there are"
+
+
+def test_many_images_are_counted_as_one_by_one_however_often_they_are_asked_for():
+    rng = np.random.default_rng(0)
+    counter, moves = DistributionCounter(), rng.choice([0.0, 0.01, 0.02, 0.05], (130, 3))
+    for number, scores in enumerate(moves):
+        boxes = [(200.0 * place, 0.0, 200.0 * place + 100, 100.0) for place in range(3)]
+        reference = detections(*((box, 0.8) for box in boxes))
+        candidate = detections(*((box, 0.8 + score) for box, score in zip(boxes, scores, strict=True)))
+        matching = match(reference, candidate, iou_threshold=0.8)
+        counter.add(reference, candidate, matching)
+        assert counter.distributions().score_delta.total == 3 * (number + 1) or number % 50
+    found = counter.distributions()
+    assert found == counter.distributions()
+    assert (found.iou.total, found.lost_scores.total) == (390, 0)
+    assert filled(found.score_delta)[0.0] >= int((moves == 0).sum())

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from unittest import mock
+
 import numpy as np
 import pytest
 import torch
@@ -9,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torchvision import ops
 
+import edgedet.boxes
 from edgedet.boxes import area, clip, cxcywh_to_xyxy, iou, nms, paired_iou, xyxy_to_cxcywh
 
 SIDE = 64
@@ -94,6 +97,15 @@ def test_nms_keeps_what_torchvision_keeps(sample: tuple[np.ndarray, ...], thresh
     kept = nms(*sample, threshold)
     assert set(kept.tolist()) == expected_nms(*sample, threshold)
     assert len(set(kept.tolist())) == len(kept)
+
+
+@given(candidates(), thresholds, st.none() | st.integers(1, 9))
+def test_nms_does_not_depend_on_the_blocks_that_are_compared_at_once(
+    sample: tuple[np.ndarray, ...], threshold: float, limit: int | None
+) -> None:
+    whole = nms(*sample, threshold, limit)
+    with mock.patch.object(edgedet.boxes, "_NMS_BLOCK", 4):
+        np.testing.assert_array_equal(nms(*sample, threshold, limit), whole)
 
 
 @given(candidates(), thresholds)
