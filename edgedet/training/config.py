@@ -85,10 +85,12 @@ class QatConfig(Value):
         epochs: A tenth of a training in float is usual.
         learning_rate: Small: the weights are good already.
         images: Training images whose statistics give the first ranges.
+        distillation: Weight of learning what the float detector says of the same images, beside the labels.
     """
 
     epochs: Annotated[int, Field(gt=0)] = 10
     learning_rate: Positive = 1e-4
+    distillation: Annotated[float, Field(ge=0)] = 1.0
     images: Annotated[int, Field(gt=0)] = 96
 
 

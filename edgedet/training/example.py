@@ -38,6 +38,7 @@ _QAT = {
     "epochs": "Quantization-aware training (--qat) goes on from weights trained in float.",
     "learning_rate": "",
     "images": "Training images whose statistics give the first ranges.",
+    "distillation": "Weight of what the float detector says of the same images, beside the labels.",
 }
 _OPTIMIZER = {
     "learning_rate": "AdamW: linear warm-up, then a cosine to zero.",

@@ -19,7 +19,8 @@ class EpochRecord(Value):
 
     Attributes:
         epoch: Counted from 1.
-        loss: Mean of the steps; `box_loss` and `class_loss` are its terms.
+        loss: Mean of the steps; `box_loss`, `class_loss` and `distillation_loss` are its terms.
+        distillation_loss: Weighted as the configuration says; None where no float detector is learned from.
         learning_rate: Of the last step.
         seconds: Of training, without evaluation.
         map: COCO mAP of the averaged weights, 0..1, where it was measured; `map50` at IoU 0.5.
@@ -29,6 +30,7 @@ class EpochRecord(Value):
     loss: float
     box_loss: float
     class_loss: float
+    distillation_loss: float | None = None
     learning_rate: float
     seconds: float
     map: float | None = None
@@ -36,7 +38,8 @@ class EpochRecord(Value):
 
     def __str__(self) -> str:
         text = f"epoch {self.epoch}: loss {self.loss:.3f}"
-        text += f" (boxes {self.box_loss:.3f}, classes {self.class_loss:.3f})"
+        text += f" (boxes {self.box_loss:.3f}, classes {self.class_loss:.3f}"
+        text += ")" if self.distillation_loss is None else f", distillation {self.distillation_loss:.3f})"
         text += f", learning rate {self.learning_rate:.2e}, {self.seconds:.1f} s"
         if self.map is not None and self.map50 is not None:
             text += f", mAP {100 * self.map:.2f}, mAP50 {100 * self.map50:.2f}"

@@ -1,4 +1,4 @@
-"""The multibox loss (SSD, ECCV 2016, section 2.2)."""
+"""What a detector learns from: boxes with labels (SSD, ECCV 2016, section 2.2), and another detector."""
 
 from __future__ import annotations
 
@@ -47,6 +47,32 @@ def multibox_loss(offsets: Tensor, logits: Tensor, target_offsets: Tensor, targe
     ).view_as(target_labels)
     chosen = positive | _hard_negatives(entropy.detach(), target_labels, positive)
     return LossSums(box_loss, entropy[chosen].sum(), positive.sum())
+
+
+def distillation_loss(
+    offsets: Tensor, logits: Tensor, expected_offsets: Tensor, expected_logits: Tensor
+) -> Tensor:
+    """How far a detector's outputs are from those of its teacher for the same images: a sum over a batch.
+
+    Classes: divergence of the class probabilities from the teacher's (Hinton et al., Distilling the Knowledge
+    in a Neural Network, 2015, at temperature 1) at every prior; a background that both are sure of costs
+    nothing. Boxes: smooth L1 of the offsets, as in `multibox_loss`, weighted by the probability that the
+    teacher gives to there being an object.
+
+    Args:
+        offsets: Predicted, `[N, P, 4]`.
+        logits: Predicted, `[N, P, classes + 1]`.
+        expected_offsets: The teacher's, `[N, P, 4]`.
+        expected_logits: The teacher's, `[N, P, classes + 1]`.
+
+    Returns:
+        Scalar, to be divided by the number of positives as `LossSums` are.
+    """
+    expected = F.log_softmax(expected_logits.float(), dim=2)
+    classes = F.kl_div(F.log_softmax(logits.float(), dim=2), expected, reduction="sum", log_target=True)
+    is_object = 1 - expected[..., BACKGROUND, None].exp()
+    boxes = F.smooth_l1_loss(offsets.float(), expected_offsets.float(), reduction="none")
+    return classes + (is_object * boxes).sum()
 
 
 def _hard_negatives(entropy: Tensor, target_labels: Tensor, positive: Tensor) -> Tensor:

@@ -57,6 +57,7 @@ class RunState:
         detector: State dict of what is trained.
         average: State dict of the moving average.
         optimizer: State dict.
+        teacher: State dict of the float detector that is learned from; empty without one.
     """
 
     config: TrainConfig
@@ -65,6 +66,7 @@ class RunState:
     detector: dict[str, Any]
     average: dict[str, Any]
     optimizer: dict[str, Any]
+    teacher: dict[str, Any]
 
 
 def save_state(folder: Path, state: RunState) -> None:
@@ -78,6 +80,7 @@ def save_state(folder: Path, state: RunState) -> None:
             "detector": state.detector,
             "average": state.average,
             "optimizer": state.optimizer,
+            "teacher": state.teacher,
         },
         data,
     )
@@ -102,12 +105,13 @@ def load_state(folder: Path, config: TrainConfig) -> RunState:
     try:
         document = torch.load(path, map_location="cpu", weights_only=True)
         state = RunState(
-            TrainConfig.model_validate_json(document["config"]),
+            _config_of(document),
             Origin.model_validate_json(document["origin"]),
             tuple(EpochRecord.model_validate_json(text) for text in document["history"]),
             document["detector"],
             document["average"],
             document["optimizer"],
+            document.get("teacher", {}),
         )
     except (pickle.UnpicklingError, EOFError, OSError, RuntimeError, ValueError, KeyError, TypeError) as exc:
         raise CheckpointError(
@@ -118,6 +122,14 @@ def load_state(folder: Path, config: TrainConfig) -> RunState:
         ) from exc
     _check_same(state.config, config, folder)
     return state
+
+
+def _config_of(document: dict[str, Any]) -> TrainConfig:
+    """The configuration of a run; one of an earlier version did not learn from the float detector."""
+    config = TrainConfig.model_validate_json(document["config"])
+    if config.quantized and "teacher" not in document:
+        return config.model_copy(update={"qat": config.qat.model_copy(update={"distillation": 0.0})})
+    return config
 
 
 def check_origin(saved: Origin, found: Origin, folder: Path) -> None:

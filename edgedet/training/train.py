@@ -7,6 +7,7 @@ processes with `torchrun --nproc-per-node N -m edgedet train CONFIG.toml --data 
 
 from __future__ import annotations
 
+import copy
 import importlib.metadata
 import shlex
 import sys
@@ -147,6 +148,11 @@ def _check_is_trained(weights: str) -> None:
         )
 
 
+def _held_still(detector: Detector, device: torch.device) -> Detector:
+    """A detector that is only asked."""
+    return detector.to(device).eval().requires_grad_(False)
+
+
 def _checkpoint_name(name: str) -> str:
     return f"{name}.safetensors"
 
@@ -197,9 +203,10 @@ class _Run:
             cache_bytes=config.data.cache_bytes if config.data.cache else 0,
             track=track,
         )
-        origin = self._load_weights(weights, resumed=state is not None)
+        self.teacher: Detector | None = None
+        origin = self._load_weights(weights, state)
         steps = len(batch_indices(len(self.samples), config.batch_size, config.seed, 0, group))
-        self.trainer = Trainer(self.detector.to(group.device), config, steps, group)
+        self.trainer = Trainer(self.detector.to(group.device), config, steps, group, self.teacher)
         self.accuracy: AccuracyReport | None = None
         if state:
             self._restore(state)
@@ -254,10 +261,10 @@ class _Run:
         assert isinstance(module, Detector)
         return module
 
-    def _load_weights(self, weights: str, *, resumed: bool) -> str:
+    def _load_weights(self, weights: str, state: RunState | None) -> str:
         """Load what to start from; returns in words what that is."""
         if self.config.quantized:
-            return self._quantize(weights, resumed=resumed)
+            return self._quantize(weights, state)
         if not weights:
             return "random weights"
         if weights == PRETRAINED:
@@ -265,16 +272,30 @@ class _Run:
         statistics = partial(self.samples.plain_images, _STATISTICS_IMAGES)
         return f"{weights} ({load_initial_weights(self.detector, Path(weights), statistics)})"
 
-    def _quantize(self, weights: str, *, resumed: bool) -> str:
-        """Replace the detector by one that rounds; its ranges are those of the state where there is one."""
+    def _quantize(self, weights: str, state: RunState | None) -> str:
+        """Replace the detector by one that rounds, and keep the float one to learn from where that is asked.
+
+        Ranges are those of the state where there is one.
+        """
         quantized_detector = registry.TRAINABLE.load("int8")
-        if resumed:
+        if state is not None:
+            self.teacher = self._teacher_of(state)
             self.detector = quantized_detector(self.detector, None)
             return ""
         load_state(self.detector, read_state(Path(weights)), source=weights)
+        if self.config.qat.distillation:
+            self.teacher = _held_still(copy.deepcopy(self.detector), self.group.device)
         images = self.config.qat.images
         self.detector = quantized_detector(self.detector.eval(), self.dataset, images, self.track)
         return f"{weights}, ranges from {min(images, len(self.dataset))} images"
+
+    def _teacher_of(self, state: RunState) -> Detector | None:
+        """The float detector that a run learned from."""
+        if not self.config.qat.distillation:
+            return None
+        teacher = build_detector(self.config.detector)
+        load_state(teacher, state.teacher, source=self.folder / STATE_FILE)
+        return _held_still(teacher, self.group.device)
 
     def _restore(self, state: RunState) -> None:
         """Take the weights and the optimizer to where they were."""
@@ -301,6 +322,7 @@ class _Run:
             self.detector.state_dict(),
             trainer.average.module.state_dict(),
             trainer.optimizer.state_dict(),
+            {} if self.teacher is None else self.teacher.state_dict(),
         )
         save_run(self.folder, state)
         write_log(self.folder / "log.csv", history)

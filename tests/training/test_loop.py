@@ -6,12 +6,13 @@ from torch import nn
 
 from edgedet.errors import TrainingError
 from edgedet.models.config import BackboneConfig, DetectorConfig, SsdLiteConfig
-from edgedet.models.detector import build_detector
+from edgedet.models.detector import Detector, build_detector
 from edgedet.spec import InputSpec
-from edgedet.training.config import OptimizerConfig, TrainConfig
+from edgedet.training.config import OptimizerConfig, QatConfig, TrainConfig
 from edgedet.training.dataset import Batch
 from edgedet.training.distributed import Group
 from edgedet.training.ema import MovingAverage
+from edgedet.training.history import EpochRecord
 from edgedet.training.loop import Trainer, make_optimizer
 from edgedet.training.schedule import warmup_cosine
 
@@ -47,6 +48,34 @@ def test_steps_on_one_batch_lower_its_loss():
     trainer = Trainer(build_detector(CONFIG.detector), CONFIG, 10, Group())
     first, last = trainer.run_epoch(0, [a_batch()] * 10), trainer.run_epoch(1, [a_batch()] * 5)
     assert last.loss < first.loss
+
+
+def test_a_teacher_is_asked_and_stays_what_it_is():
+    def record(weight: float, teacher: Detector | None) -> EpochRecord:
+        config = CONFIG.model_copy(update={"qat": QatConfig(distillation=weight)})
+        torch.manual_seed(0)
+        return Trainer(build_detector(CONFIG.detector), config, 1, Group(), teacher).run_epoch(0, [a_batch()])
+
+    torch.manual_seed(1)
+    teacher = build_detector(CONFIG.detector).eval().requires_grad_(False)
+    before = {key: value.clone() for key, value in teacher.state_dict().items()}
+    alone, once, twice = record(1, None), record(1, teacher), record(2, teacher)
+    assert alone.distillation_loss is None
+    assert 0 < once.distillation_loss == pytest.approx(twice.distillation_loss / 2)
+    assert once.loss == pytest.approx(once.box_loss + once.class_loss + once.distillation_loss)
+    assert (once.box_loss, once.class_loss) == pytest.approx((alone.box_loss, alone.class_loss))
+    assert not any(module.training for module in teacher.modules())
+    assert all(torch.equal(before[key], value) for key, value in teacher.state_dict().items())
+
+
+def test_steps_towards_a_teacher_bring_its_outputs_nearer():
+    torch.manual_seed(1)
+    teacher = build_detector(CONFIG.detector).eval().requires_grad_(False)
+    config = CONFIG.model_copy(update={"qat": QatConfig(distillation=100.0)})
+    torch.manual_seed(0)
+    trainer = Trainer(build_detector(CONFIG.detector), config, 10, Group(), teacher)
+    first, last = trainer.run_epoch(0, [a_batch()] * 10), trainer.run_epoch(1, [a_batch()] * 5)
+    assert last.distillation_loss < 0.9 * first.distillation_loss
 
 
 def test_frozen_normalisation_keeps_its_statistics():

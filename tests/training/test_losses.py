@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from edgedet.training.losses import multibox_loss
+from edgedet.training.losses import distillation_loss, multibox_loss
 
 
 def targets(images: int = 2, priors: int = 40, positives: int = 3):
@@ -58,3 +58,34 @@ def test_an_image_without_objects_teaches_through_three_negatives():
     sums.classes.backward()
     assert sums.positives == 0
     assert (logits.grad.abs().sum(dim=2) > 0).sum() == 3
+
+
+def outputs(seed: int, images: int = 2, priors: int = 40) -> tuple[torch.Tensor, torch.Tensor]:
+    rng = torch.Generator().manual_seed(seed)
+    return torch.randn(images, priors, 4, generator=rng), torch.randn(images, priors, 3, generator=rng)
+
+
+def test_who_says_what_the_teacher_says_has_nothing_to_learn():
+    offsets, logits = outputs(0)
+    shifted = logits + torch.randn(
+        2, 40, 1, generator=torch.Generator().manual_seed(1)
+    )  # equal probabilities
+    assert distillation_loss(offsets, shifted, offsets, logits) == pytest.approx(0, abs=1e-5)
+
+
+def test_classes_are_learned_at_every_prior_from_the_probabilities_of_the_teacher():
+    (offsets, logits), (_, other) = outputs(0), outputs(1)
+    expected, found = logits.softmax(2), other.softmax(2)
+    divergence = (expected * (expected / found).log()).sum().item()
+    assert distillation_loss(offsets, other, offsets, logits) == pytest.approx(divergence, rel=1e-4)
+
+
+def test_boxes_are_learned_where_the_teacher_sees_objects():
+    offsets, logits = outputs(0)
+    logits[:, :30, 0] = 30.0  # background, to the teacher
+    moved = (offsets + 2).requires_grad_()
+    loss = distillation_loss(moved, logits, offsets, logits)
+    seen = (1 - logits.softmax(2)[..., 0]).sum().item()
+    assert loss.item() == pytest.approx(seen * 4 * (2.0 - 0.5), rel=1e-4)
+    loss.backward()
+    assert moved.grad[:, :30].abs().max() < 1e-9 < moved.grad[:, 30:].abs().min()

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -9,10 +10,12 @@ from edgedet.data import open_dataset
 from edgedet.errors import CheckpointError, UsageError
 from edgedet.models.capture import capture
 from edgedet.models.checkpoint import load_checkpoint, read_info, read_ranges, read_state
+from edgedet.preprocess import preprocess
 from edgedet.progress import silent
 from edgedet.training.config import read_train_config
 from edgedet.training.train import TrainingResult, train
 from edgedet_calibration.placement import place
+from edgedet_calibration.qat import QuantizedDetector
 from edgedet_calibration.recipe import Recipe
 from edgedet_calibration.stats import Stats
 from edgedet_export.exporter import ExportRequest, export_bundle
@@ -54,6 +57,53 @@ def test_weights_and_ranges_are_learned_together(trained_in_float: Path, quantiz
     assert any(key.startswith("head.") for key in moved)
     assert not any("running_" in key for key in moved), "batch normalisation keeps its statistics"
     assert quantized.history[-1].class_loss < quantized.history[0].class_loss
+
+
+def test_the_log_tells_what_is_learned_from_the_float_detector(quantized: TrainingResult):
+    records = quantized.history
+    assert all(record.distillation_loss > 0 for record in records)
+    assert "distillation" in str(records[0])
+    header, *rows = (quantized.checkpoint.parent / "log.csv").read_text().splitlines()
+    column = header.split(",").index("distillation_loss")
+    assert [float(row.split(",")[column]) for row in rows] == [one.distillation_loss for one in records]
+
+
+@pytest.mark.slow
+def test_its_integers_stay_nearer_to_the_float_detector_the_more_it_listens_to_it(
+    trained_in_float: Path, tiny_config, tmp_path: Path
+):
+    teacher = load_checkpoint(trained_in_float).eval()
+    data, spec = open_dataset("builtin", split="test"), teacher.spec()
+    images = [preprocess(data[index].image_bgr, spec.input)[0] for index in range(24)]
+
+    def distance(weight: int) -> float:
+        learned = QAT["[optimizer]"].replace("images", f"distillation = {weight}\nimages")
+        folder = tmp_path / str(weight)
+        run = train(
+            tiny_config({"[optimizer]": learned}), output=folder, weights=trained_in_float, quantized=True
+        )
+        integers = QuantizedDetector(load_checkpoint(run.checkpoint), read_ranges(run.checkpoint)).eval()
+        with torch.no_grad():
+            batch = torch.from_numpy(np.concatenate(images))
+            (_, expected), (_, found) = teacher(batch), integers(batch)
+        return float((found.softmax(2) - expected.softmax(2)).abs().mean())
+
+    assert distance(30) < distance(1) < distance(0)
+
+
+def test_a_run_of_a_version_without_a_teacher_resumes_only_as_it_was(
+    trained_in_float: Path, tiny_config, tmp_path: Path
+):
+    alone = {"[optimizer]": QAT["[optimizer]"].replace("images", "distillation = 0\nimages")}
+    train(tiny_config(alone), output=tmp_path / "run", weights=trained_in_float, quantized=True)
+    state = tmp_path / "run" / "state.pt"
+    document = torch.load(state, weights_only=True)
+    assert document.pop("teacher") == {}
+    torch.save(document, state)
+    with pytest.raises(UsageError, match="another configuration") as refused:
+        train(tiny_config(QAT), output=tmp_path / "run", quantized=True, resume=True)
+    assert "qat.distillation" in str(refused.value)
+    assert len(train(tiny_config(alone), output=tmp_path / "run", quantized=True, resume=True).history) == 2
 
 
 @pytest.mark.slow
