@@ -51,7 +51,8 @@ def find_candidates(
     with np.errstate(invalid="ignore", over="ignore"):  # what is not finite is left out below
         boxes, scores, class_ids, rows = registry.DECODERS.load(spec.decoder.family)(outputs, spec, threshold)
         boxes = clip(geometry.to_image(boxes), geometry.image_hw)
-    keep = (boxes[:, 2:] > boxes[:, :2]).all(axis=1)  # false for NaN; clipping has ended infinity
+    x1, y1, x2, y2 = boxes.T
+    keep = (x2 > x1) & (y2 > y1)  # false for NaN; clipping has ended infinity
     if not keep.all():
         boxes, scores, class_ids, rows = boxes[keep], scores[keep], class_ids[keep], rows[keep]
     return Candidates(boxes, scores, class_ids, rows)

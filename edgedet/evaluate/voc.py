@@ -62,10 +62,12 @@ def voc_curve(images: Sequence[EvaluatedImage], class_id: int, iou_threshold: fl
     for image in images:
         truth = image.class_ids == class_id
         positives += int((truth & ~image.ignore).sum())
-        detections = image.detections[image.detections.class_ids == class_id]
-        detections = detections[np.argsort(-detections.scores, kind="stable")]
-        overlaps = iou(detections.boxes_xyxy, image.boxes_xyxy[truth])
-        scores.append(detections.scores)
+        found = np.flatnonzero(image.detections.class_ids == class_id)
+        if not len(found):
+            continue
+        found = found[np.argsort(-image.detections.scores[found], kind="stable")]
+        overlaps = iou(image.detections.boxes_xyxy[found], image.boxes_xyxy[truth])
+        scores.append(image.detections.scores[found])
         outcomes.append(_outcomes(overlaps, image.ignore[truth], iou_threshold))
     order = np.argsort(-np.concatenate(scores), kind="stable")
     outcome = np.concatenate(outcomes)[order]
@@ -81,9 +83,8 @@ def _outcomes(
         return outcome
     taken = np.zeros(overlaps.shape[1], bool)
     best = overlaps.argmax(axis=1)
-    for index, choice in enumerate(best):
-        if overlaps[index, choice] < threshold:
-            continue
+    near = np.flatnonzero(overlaps.max(axis=1) >= threshold)
+    for index, choice in zip(near.tolist(), best[near].tolist(), strict=True):
         if ignore[choice]:
             outcome[index] = 0
         elif not taken[choice]:

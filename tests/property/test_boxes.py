@@ -104,7 +104,7 @@ def test_nms_does_not_depend_on_the_blocks_that_are_compared_at_once(
     sample: tuple[np.ndarray, ...], threshold: float, limit: int | None
 ) -> None:
     whole = nms(*sample, threshold, limit)
-    with mock.patch.object(edgedet.boxes, "_NMS_BLOCK", 4):
+    with mock.patch.multiple(edgedet.boxes, _FIRST_NMS_BLOCK=2, _NMS_BLOCK=4):
         np.testing.assert_array_equal(nms(*sample, threshold, limit), whole)
 
 
