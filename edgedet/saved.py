@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from edgedet.errors import DataError
 from edgedet.files import write_atomically
-from edgedet.spec import Value
+from edgedet.spec import Value, first_problem
 
 
 class SavedValue(Value):
@@ -37,7 +37,7 @@ class SavedValue(Value):
         except (OSError, ValidationError) as exc:
             raise DataError(
                 f"cannot read {path}",
-                got=str(exc).splitlines()[0],
+                got=first_problem(exc) if isinstance(exc, ValidationError) else str(exc),
                 expected=f"what `{cls.command} --json` wrote",
-                fix=f"run `{cls.command}` again with this version of edgedet",
+                fix=f"give a whole file of this version of edgedet, or run `{cls.command}` again",
             ) from exc

@@ -214,7 +214,8 @@ class Connection:
         if self._stderr.closed:
             return ConnectionLostError("it was closed")
         self._stderr.seek(0)
-        said_at_length = " ".join(self._stderr.read().decode(errors="replace").split())
+        lines = [" ".join(line.split()) for line in self._stderr.read().decode(errors="replace").splitlines()]
+        said_at_length = " ".join(line for line in lines if line)
         words = said_at_length[-_SHOWN:]
         if self._silent:
             return ConnectionLostError(f"nothing came for {_SILENCE_S:g} s")
@@ -227,20 +228,19 @@ class Connection:
             )
         hopeless = {**self._transport.refused, **({} if self._reached else self._transport.unreachable)}
         for said, fix in hopeless.items():
-            where = said_at_length.find(said)
-            if where >= 0:
+            where = next((number for number, line in enumerate(lines) if said in line), None)
+            if where is not None:  # the line before it says of what
                 return MissingDeviceError(
                     f"cannot connect to {self._address}",
-                    got=said_at_length[max(0, where - _BEFORE) : where + _SHOWN],
+                    got=" ".join(lines[max(0, where - 1) : where + 1])[:_SHOWN],
                     expected="a device to run on",
                     fix=fix,
                 )
         return ConnectionLostError(words)
 
 
-# Characters of what a program said that an error repeats, and how many before the words that tell what it is.
+# Characters of what a program said that an error repeats.
 _SHOWN = 300
-_BEFORE = 40
 # Of POSIX shells.
 _NO_SUCH_PROGRAM = 127
 

@@ -365,7 +365,11 @@ def test_a_shell_without_that_python_is_named(stand_in: StandIn) -> None:
 @pytest.mark.parametrize(
     ("words", "fix"),
     [
-        ("Host key verification failed.", "compare the key"),
+        (
+            "No ED25519 host key is known for [camera]:2299 and you have requested strict checking.\n"
+            "Host key verification failed.",
+            "compare the key",
+        ),
         (
             "@@@@ WARNING: REMOTE HOST IDENTIFICATION HAS CHANGED! @@@@" + " It is also possible" * 30,
             "why its key changed",

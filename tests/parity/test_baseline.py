@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -307,3 +308,20 @@ def test_the_comparison_is_part_of_the_report_and_survives_its_file(earlier, tmp
     report.save(tmp_path / "parity.json")
     assert ParityReport.load(tmp_path / "parity.json") == report
     assert earlier.baseline is None
+
+
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        (lambda text: text[:-20], "the document: Invalid JSON: EOF"),
+        (lambda text: text.replace("{", '{"extra": 1, ', 1), "extra: Extra inputs are not permitted"),
+    ],
+)
+def test_a_report_that_cannot_be_read_says_where_and_why(
+    earlier: ParityReport, tmp_path: Path, damage, said: str
+):
+    path = tmp_path / "old.json"
+    earlier.save(path)
+    path.write_text(damage(path.read_text()))
+    with pytest.raises(DataError, match=re.escape(said)):
+        ParityReport.load(path)
