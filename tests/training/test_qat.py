@@ -91,6 +91,7 @@ def test_its_integers_stay_nearer_to_the_float_detector_the_more_it_listens_to_i
     assert distance(30) < distance(1) < distance(0)
 
 
+@pytest.mark.slow
 def test_a_run_of_a_version_without_a_teacher_resumes_only_as_it_was(
     trained_in_float: Path, tiny_config, tmp_path: Path
 ):
