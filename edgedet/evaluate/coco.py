@@ -1,7 +1,7 @@
 """COCO average precision, by faster-coco-eval: pycocotools' evaluation in C++.
 
 The numbers are those of writing ground truth and detections as COCO json and evaluating the files with
-pycocotools, to the last bit but one; for ground truth that came from a COCO json, those of evaluating that
+pycocotools, but for the last bit; for ground truth that came from a COCO json, those of evaluating that
 json. Ignored objects are crowds there: a detection inside one is not counted.
 """
 

@@ -84,13 +84,13 @@ class Trainer:
             sums += losses
             steps += 1
             step += 1
-        box_loss, class_loss, distillation_loss = (sums / max(steps, 1)).tolist()
+        box_loss, class_loss, distilled = (sums / max(steps, 1)).tolist()
         return EpochRecord(
             epoch=epoch + 1,
-            loss=box_loss + class_loss + distillation_loss,
+            loss=box_loss + class_loss + distilled,
             box_loss=box_loss,
             class_loss=class_loss,
-            distillation_loss=None if self._teacher is None else distillation_loss,
+            distillation_loss=None if self._teacher is None else distilled,
             learning_rate=rate,
             seconds=round(time.perf_counter() - started, 2),
         )
