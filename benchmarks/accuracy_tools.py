@@ -25,9 +25,9 @@ from edgedet.parity.compare import OutputComparison
 from edgedet.pipeline import Pipeline
 from edgedet.preprocess import preprocess
 from edgedet_calibration.calibrate import calibrate
-from edgedet_calibration.collect import calibration_images
 from edgedet_calibration.correction import with_corrections
 from edgedet_calibration.encodings import ENCODINGS, Encoding
+from edgedet_calibration.images import CalibrationImages, calibration_images
 from edgedet_calibration.quantize import quantize
 from edgedet_calibration.recipe import Recipe
 from edgedet_calibration.reference import Reference
@@ -74,8 +74,9 @@ def measured(
     given: argparse.Namespace,
 ) -> Row:
     """Calibrate, quantize, compare."""
-    stats = calibrate(captured, images, recipe)
-    stats = with_corrections(captured, stats, recipe, [encoding], images)
+    calibration = CalibrationImages(images, captured.spec.input, recipe.images)
+    stats = calibrate(captured, calibration, recipe)
+    stats = with_corrections(captured, stats, recipe, [encoding], calibration)
     quantized = Reference(captured.spec, quantize(captured, stats, recipe, encoding))
     exact = Reference(captured.spec, captured.graph_module)
     comparison = OutputComparison([output.name for output in captured.spec.outputs])

@@ -27,6 +27,7 @@ from edgedet.spec import Provenance
 from edgedet_calibration.collect import collect
 from edgedet_calibration.correction import with_corrections
 from edgedet_calibration.encodings import ENCODINGS
+from edgedet_calibration.images import CalibrationImages
 from edgedet_calibration.placement import place
 from edgedet_calibration.recipe import Recipe
 
@@ -72,9 +73,10 @@ def measure(checkpoint: Path, dataset: Dataset, images: int) -> Peaks:
     detector = load_checkpoint(checkpoint)
     provenance = Provenance(checkpoint_sha256=sha256_of(checkpoint))
     captured = capture(detector, detector.spec().model_copy(update={"provenance": provenance}))
-    recipe, data = Recipe(images=images), Repeated(dataset, images)
+    recipe = Recipe(images=images)
+    data = CalibrationImages(Repeated(dataset, images), captured.spec.input, images)
     peaks = [_peak_mb()]
-    stats = collect(captured, place(captured.graph_module), data, recipe)
+    stats = collect(captured, place(captured.graph_module), data)
     peaks.append(_peak_mb())
     with_corrections(captured, stats, recipe, ENCODINGS.values(), data)
     return Peaks(*peaks, _peak_mb())

@@ -41,7 +41,7 @@ from edgedet.parity.compare import OutputComparison
 from edgedet.pipeline import RuntimeLike
 from edgedet.preprocess import Geometry, preprocess
 from edgedet.spec import DetectorSpec
-from edgedet_calibration.collect import calibration_images
+from edgedet_calibration.images import calibration_images
 from edgedet_calibration.stats import Stats
 
 _ROUNDS, _TURN_S = 15, 0.5

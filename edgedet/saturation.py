@@ -58,7 +58,8 @@ def pair_sums(weight: NDArray[Any]) -> NDArray[Any]:
     Args:
         weight: `[outputs, inputs of a group, ...]`, floats or integers wider than 8 bits; not depthwise.
     """
-    return np.maximum(_positive_sums(weight), _positive_sums(-weight))
+    sums: NDArray[Any] = np.maximum(_positive_sums(weight), _positive_sums(-weight))
+    return sums
 
 
 def _positive_sums(weight: NDArray[Any]) -> NDArray[Any]:

@@ -159,12 +159,22 @@ DecoderSpec = SsdDecoder  # becomes a union discriminated by `family` with the s
 
 
 class QuantizationSpec(Value):
-    """How a calibrated artifact was quantized; `encoding` names the terms its ranges were written in."""
+    """How a calibrated artifact was quantized.
+
+    Attributes:
+        encoding: The terms that its ranges were written in.
+        observer: How they were chosen.
+        granularity: Of the weights' scales.
+        float_layers: Patterns of layers that stayed float.
+        pair_safe: No sum of the artifact can overflow on x86 processors without VNNI.
+        calibration_sha256: Of the calibration file.
+    """
 
     encoding: str
     observer: str
     granularity: Literal["per_channel", "per_tensor"] = "per_channel"
     float_layers: tuple[str, ...] = ()
+    pair_safe: bool = False
     calibration_sha256: str
 
 

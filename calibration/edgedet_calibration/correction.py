@@ -15,26 +15,23 @@ import torch
 from torch import Tensor
 from torch.fx import GraphModule, Node
 
-from edgedet.data import Dataset
 from edgedet.errors import DataError
-from edgedet.models.capture import Captured
-from edgedet.preprocess import preprocess
+from edgedet.models.capture import Captured, parameter_of
 from edgedet.progress import Track, silent
-from edgedet_calibration.collect import calibration_images
 from edgedet_calibration.encodings import Encoding
 from edgedet_calibration.equalization import equalized
+from edgedet_calibration.images import LOOKED_AT_AGAIN, CalibrationImages
+from edgedet_calibration.patches import Patches
 from edgedet_calibration.placement import CONVOLUTIONS
-from edgedet_calibration.quantize import biased_convolutions, is_quantizer, plan, quantize, rounded_weights
+from edgedet_calibration.quantize import biased_convolutions, plan, rounded_weights, with_quantizers
 from edgedet_calibration.recipe import Recipe
-from edgedet_calibration.rounding import LARGEST_FAN_IN, Moments, steps_of
+from edgedet_calibration.rounding import LARGEST_FAN_IN, moments_of, steps_of
+from edgedet_calibration.simulate import is_rounding, simulated
 from edgedet_calibration.stats import CorrectionOrigin, Corrections, Stats
 from edgedet_calibration.walk import Walk
 from edgedet_calibration.weight_steps import moved, packed
 
 _aten = torch.ops.aten
-
-# Moments settle with few images, each of which gives thousands of positions, and all are held at once.
-_IMAGES = 32
 
 
 def with_corrections(
@@ -42,7 +39,7 @@ def with_corrections(
     stats: Stats,
     recipe: Recipe,
     encodings: Iterable[Encoding],
-    dataset: Dataset,
+    calibration: CalibrationImages,
     track: Track = silent,
 ) -> Stats:
     """The statistics with what corrects weights and biases of every encoding that is to be written.
@@ -52,7 +49,7 @@ def with_corrections(
         stats: Collected from it.
         recipe: Says what is quantized, and what of it is corrected: if nothing is, `stats` are given back.
         encodings: Of the artifacts to come.
-        dataset: Where `stats` were collected: of those images, up to 32 are looked at again.
+        calibration: Where `stats` were collected: of those images, up to 32 are looked at again.
         track: Shows progress.
 
     Raises:
@@ -60,13 +57,12 @@ def with_corrections(
     """
     if not recipe.corrects:
         return stats
-    images = calibration_images(dataset, recipe.images, _IMAGES)
-    tensors = [torch.from_numpy(preprocess(i.image_bgr, captured.spec.input)[0]) for i in images]
+    tensors = calibration.again(track)
     if not tensors:
         raise DataError(
             "weights and biases cannot be corrected",
             got="not one readable image among those that are looked at again",
-            expected=f"some of {_IMAGES}",
+            expected=f"some of {LOOKED_AT_AGAIN}",
             fix="repair the images of --calibration, or give more of them",
         )
     float_graph = equalized(captured, stats.channel_factors).graph_module
@@ -101,12 +97,12 @@ class _Correction:
         tensors: Sequence[Tensor],
     ) -> None:
         plain = recipe.model_copy(update={"bias_correction": False, "rounding": "nearest"})
-        quantized = quantize(captured, stats, plain, encoding, fold_weights=False)
-        self._recipe, self._encoding = recipe, encoding
         planned = plan(captured, stats, plain, encoding)
-        self._weights = rounded_weights(planned, recipe)
-        self._factors = planned.lowered.weights
-        self._biased = frozenset(biased_convolutions(float_graph))
+        self._recipe, self._encoding = recipe, encoding
+        self._weights = rounded_weights(planned)
+        self._paired = planned.paired
+        quantized = simulated(with_quantizers(planned, stats, plain, encoding, fold_weights=True))
+        self._float_graph, self._biased = float_graph, frozenset(biased_convolutions(float_graph))
         self._float, self._integer = Walk(float_graph, tensors), Walk(quantized, tensors)
         self.shifts: dict[str, tuple[float, ...]] = {}
         self.steps: dict[str, Tensor] = {}
@@ -123,10 +119,10 @@ class _Correction:
     def _corrected(self, node: Node) -> list[Tensor]:
         """What a convolution gives once it is corrected."""
         twin = self._float.advance_to(node.name)
+        wanted = self._float.run(twin)
         missing = self._missing(node, twin)
         learns = self._recipe.rounding == "least_squares" and node.name in self._weights
-        weight = self._learn(node, twin, missing) if learns else None
-        wanted = self._float.run(twin)
+        weight = self._learn(node, twin, wanted, missing) if learns else None
         self._float.keep(twin, wanted)
         values = self._integer.run(node, weight)
         if not (self._recipe.bias_correction and node.name in self._biased):
@@ -137,19 +133,30 @@ class _Correction:
         self.shifts[node.name] = tuple(shift.tolist())
         return [value + shift.float().reshape(1, -1, 1, 1) for value in values]
 
-    def _learn(self, node: Node, twin: Node, missing: list[Tensor] | None) -> Tensor:
+    def _learn(
+        self, node: Node, twin: Node, wanted: Sequence[Tensor], missing: Sequence[Tensor] | None
+    ) -> Tensor:
+        """The weight that gives the wanted output from what the layer reads."""
         weight, scales = self._weights[node.name]
-        if weight[0].numel() > LARGEST_FAN_IN:
-            self.steps[node.name] = torch.zeros_like(weight, dtype=torch.int8)
-            return moved(weight, scales, self.steps[node.name])
-        factor = self._factors.get(node.name, 1.0)  # of the weight; what it reads is that many times smaller
-        is_free = self._recipe.bias_correction and node.name in self._biased
-        folds = Moments(node, weight, centred=is_free), Moments(node, weight, centred=is_free)
-        trues, reads = self._float.values(_source(twin)), self._integer.values(_source(node))
-        for i, (true, read) in enumerate(zip(trues, reads, strict=True)):
-            folds[i % 2].add(true / factor, read, None if missing is None else missing[i])
-        self.steps[node.name] = steps_of(weight, scales, folds)
-        return moved(weight, scales, self.steps[node.name])
+        steps = torch.zeros_like(weight, dtype=torch.int8)
+        if weight[0].numel() <= LARGEST_FAN_IN:
+            patches = Patches(node, weight)
+            is_free = self._recipe.bias_correction and node.name in self._biased
+            bias = None if is_free else self._bias(twin, patches.groups)
+            folds: tuple[list[tuple[Tensor, Tensor]], ...] = ([], [])
+            for i, (read, given) in enumerate(zip(self._integer.values(_source(node)), wanted, strict=True)):
+                target = given if missing is None else given + missing[i]
+                read, target = patches.sampled(read, target, i)
+                folds[i % 2].append((read, target if bias is None else target - bias))
+            is_paired = node.name in self._paired
+            steps = steps_of(weight, scales, moments_of(folds, centred=is_free), pair_safe=is_paired)
+        self.steps[node.name] = steps
+        return moved(weight, scales, steps)
+
+    def _bias(self, twin: Node, groups: int) -> Tensor | None:
+        """What a convolution of the float graph adds, in the shape of a sample of its output."""
+        bias = parameter_of(self._float_graph, twin.args[2]) if len(twin.args) > 2 else None
+        return None if bias is None else bias.reshape(groups, -1, 1)
 
     def _missing(self, node: Node, twin: Node) -> list[Tensor] | None:
         """What the other operand of the sum that a convolution's output goes into has lost by now."""
@@ -167,7 +174,7 @@ class _Correction:
 
 def _mean_of_all(values: Sequence[Tensor]) -> Tensor:
     """Means of the channels of `[1, c, h, w]` tensors, `[c]`, float64."""
-    return torch.stack([value.double().mean(dim=(0, 2, 3)) for value in values]).mean(0)
+    return torch.stack([value.mean(dim=(0, 2, 3)).double() for value in values]).mean(0)
 
 
 def _source(convolution: Node) -> Node:
@@ -184,7 +191,7 @@ def _other_operand(convolution: Node) -> Node | None:
         if reader.target is _aten.add.Tensor and len(reader.all_input_nodes) == 2:
             (other,) = (read for read in reader.all_input_nodes if read is not given)
             return other
-        if not is_quantizer(reader):
+        if not is_rounding(reader):
             break
         given = reader
     return None

@@ -31,6 +31,7 @@ class Encoding:
         symmetric: The zero point is 0.
         fuses_epilogues: The kernels add a residual to a convolution's sum, and compute any activation of it,
             before they round.
+        pair_safe: Weights have scales at which no sum of two products overflows on x86 without VNNI.
     """
 
     name: str
@@ -39,6 +40,7 @@ class Encoding:
     quant_max: int
     symmetric: bool
     fuses_epilogues: bool
+    pair_safe: bool = False
 
     @property
     def arithmetic(self) -> str:
@@ -63,15 +65,18 @@ class Encoding:
 
 
 # ONNX Runtime's x86 kernels are fastest with unsigned activations and signed weights; its sums read integers.
-ONNX_RUNTIME = Encoding("onnxruntime", torch.uint8, 0, 255, symmetric=False, fuses_epilogues=False)
+ONNX_RUNTIME = Encoding(
+    "onnxruntime", torch.uint8, 0, 255, symmetric=False, fuses_epilogues=False, pair_safe=True
+)
 # OpenVINO's CPU plugin takes the same types, and computes a residual addition, hard-swish and their like
 # inside the convolution before them. Quantizing in between cost 6 dB of SNR against the reference, for the
 # plugin does not execute it.
-OPENVINO = Encoding("openvino", torch.uint8, 0, 255, symmetric=False, fuses_epilogues=True)
+OPENVINO = Encoding("openvino", torch.uint8, 0, 255, symmetric=False, fuses_epilogues=True, pair_safe=True)
 # TensorRT's explicit quantization: signed, zero point 0, and the same fusions.
 TENSORRT = Encoding("tensorrt", torch.int8, -128, 127, symmetric=True, fuses_epilogues=True)
-# TFLite's full-integer specification: signed affine activations.
-TFLITE = Encoding("tflite", torch.int8, -128, 127, symmetric=False, fuses_epilogues=False)
+# TFLite's full-integer specification: signed affine activations. LiteRT's kernels overflow nowhere; its
+# weights are ONNX Runtime's, so that both are corrected and compared with one reference.
+TFLITE = Encoding("tflite", torch.int8, -128, 127, symmetric=False, fuses_epilogues=False, pair_safe=True)
 # TFLite's 16x8 specification: int16 activations with zero point 0, 64-bit sums and biases.
 TFLITE_16X8 = Encoding("tflite-16x8", torch.int16, -32767, 32767, symmetric=True, fuses_epilogues=False)
 

@@ -22,15 +22,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.fx import GraphModule, Interpreter, Node
 
-from edgedet.data import Dataset
 from edgedet.errors import BundleError
 from edgedet.models.capture import Captured, parameter_of
 from edgedet.models.detector import Detector
-from edgedet.preprocess import preprocess
 from edgedet.progress import Track, silent
-from edgedet_calibration.collect import calibration_images
+from edgedet_calibration.images import CalibrationImages
 from edgedet_calibration.placement import CONVOLUTIONS, place
-from edgedet_calibration.recipe import Recipe
 
 _aten = torch.ops.aten
 
@@ -48,7 +45,6 @@ _HOMOGENEOUS = (
 )
 # How much of a channel's excess leaves the activation; the rest stays, to spare the columns that read it.
 _STRENGTH = 0.75
-_IMAGES = 32
 _LARGEST_FACTOR = 2.0**12
 
 
@@ -240,12 +236,11 @@ def channel_ranges(captured: Captured, tensors: Iterable[Tensor]) -> dict[str, T
     return ranges
 
 
-def measured_factors(captured: Captured, dataset: Dataset, recipe: Recipe, track: Track = silent) -> Factors:
+def measured_factors(captured: Captured, calibration: CalibrationImages, track: Track = silent) -> Factors:
     """The factors of a detector, measured on some of its calibration images."""
-    total = min(recipe.images, len(dataset), _IMAGES)
-    images = track(calibration_images(dataset, recipe.images, _IMAGES), "Equalizing channels", total)
-    tensors = (torch.from_numpy(preprocess(i.image_bgr, captured.spec.input)[0]) for i in images)
-    return equalizing_factors(captured, channel_ranges(captured, tensors))
+    tensors = calibration.again(track, "Reading images")
+    tracked = track(tensors, "Equalizing channels", len(tensors))
+    return equalizing_factors(captured, channel_ranges(captured, tracked))
 
 
 def equalizing_factors(

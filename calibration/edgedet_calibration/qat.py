@@ -25,10 +25,17 @@ from edgedet.progress import Track, silent
 from edgedet_calibration.collect import collect
 from edgedet_calibration.encodings import ONNX_RUNTIME
 from edgedet_calibration.equalization import equalize, equalized, measured_factors
+from edgedet_calibration.images import CalibrationImages
 from edgedet_calibration.lower import Lowered, Range, lower
 from edgedet_calibration.placement import WEIGHTED, Groups, Placement, place
-from edgedet_calibration.quantize import SMALLEST_WEIGHT_SCALE, WEIGHT_LIMIT, smallest_weight_scale
 from edgedet_calibration.recipe import Recipe
+from edgedet_calibration.weight_scales import (
+    SMALLEST_WEIGHT_SCALE,
+    WEIGHT_LIMIT,
+    ScaleRule,
+    is_depthwise,
+    smallest_weight_scale,
+)
 
 _ENCODING = ONNX_RUNTIME
 _STEPS = _ENCODING.quant_max - _ENCODING.quant_min
@@ -50,8 +57,9 @@ def quantized_detector(
     if dataset is None:
         return QuantizedDetector(detector, dict.fromkeys(placement.ranges, (0.0, 1.0)))
     recipe = Recipe(images=images)
-    factors = measured_factors(captured, dataset, recipe, track)
-    stats = collect(equalized(captured, factors), placement, dataset, recipe, track)
+    calibration = CalibrationImages(dataset, captured.spec.input, recipe.images)
+    factors = measured_factors(captured, calibration, track)
+    stats = collect(equalized(captured, factors), placement, calibration, track)
     equalize(detector, captured, factors)
     choose = registry.OBSERVERS.load(recipe.observer)
     ranges = {name: choose(tensor.histogram(), recipe) for name, tensor in stats.tensors.items()}
@@ -97,6 +105,11 @@ class QuantizedDetector(Detector):
         graph_module.graph.eliminate_dead_code()
         # A new module takes over only what the graph reads: the captured weights stay behind.
         self.graph_module = GraphModule(graph_module, graph_module.graph)
+
+    @property
+    def has_pair_safe_weights(self) -> bool:
+        """Its weights are rounded at scales that are safe on x86 processors without VNNI."""
+        return True
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Offsets and logits of normalised images, as the detector's."""
@@ -229,16 +242,16 @@ class _RoundedLayer(nn.Module):
         self._source = (detector.get_submodule(layer), norm)  # in a tuple: they stay the detector's
         self._has_bias, self._is_gate, self._factor = origin.bias is not None, origin.is_gate, factor
         self._operator, self._rest = node.target, tuple(node.args[3:])
+        self._pair_safe = not is_depthwise(node)
 
     def forward(self, values: Tensor) -> Tensor:
         """The layer of rounded weights."""
         assert callable(self._operator)
         weight, bias = self._folded()
-        largest = weight.detach().abs().flatten(1).amax(1)
         smallest = SMALLEST_WEIGHT_SCALE
         if bias is not None:
             smallest = smallest_weight_scale(bias, self._rounding[0].step())
-        scale = (largest / WEIGHT_LIMIT).clamp_min(smallest)
+        scale = ScaleRule(pair_safe=self._pair_safe, floor=smallest).scales(weight).float()
         zeros = torch.zeros_like(scale, dtype=torch.int32)
         limits = (-WEIGHT_LIMIT, WEIGHT_LIMIT)
         rounded = torch.fake_quantize_per_channel_affine(weight, scale, zeros, 0, *limits)

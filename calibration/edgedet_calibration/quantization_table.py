@@ -8,8 +8,7 @@ from edgedet.models.capture import parameter_of
 from edgedet.spec import Value
 from edgedet_calibration.encodings import Encoding
 from edgedet_calibration.placement import WEIGHTED
-from edgedet_calibration.quantize import Plan, weight_scales
-from edgedet_calibration.recipe import Recipe
+from edgedet_calibration.quantize import Plan
 from edgedet_calibration.stats import Stats
 
 
@@ -57,7 +56,7 @@ class QuantizationTable(Value):
     tensors: tuple[QuantizedTensor, ...]
 
 
-def quantization_table(planned: Plan, stats: Stats, recipe: Recipe, encoding: Encoding) -> QuantizationTable:
+def quantization_table(planned: Plan, stats: Stats, encoding: Encoding) -> QuantizationTable:
     """The table of a plan."""
     nodes = {node.name: node for node in planned.graph_module.graph.nodes}
     units = {unit.output: unit for unit in planned.placement.units}
@@ -74,7 +73,7 @@ def quantization_table(planned: Plan, stats: Stats, recipe: Recipe, encoding: En
                 range=planned.ranges[name],
                 scale=params.scale,
                 zero_point=params.zero_point,
-                weight=_weight(planned, recipe, nodes[unit.nodes[0]]) if unit else None,
+                weight=_weight(planned, nodes[unit.nodes[0]]) if unit else None,
             )
         )
     return QuantizationTable(encoding=encoding.name, tensors=tuple(tensors))
@@ -88,10 +87,10 @@ def _seen(planned: Plan, stats: Stats, name: str) -> tuple[float, float] | None:
     return factor * tensor.low, factor * tensor.high
 
 
-def _weight(planned: Plan, recipe: Recipe, node: Node) -> QuantizedWeight | None:
+def _weight(planned: Plan, node: Node) -> QuantizedWeight | None:
     if node.target not in WEIGHTED:
         return None
     weight = parameter_of(planned.graph_module, node.args[1])
     assert weight is not None
-    scales = tuple(weight_scales(weight, recipe, planned.weight_floors.get(node.name)).float().tolist())
+    scales = tuple(planned.weight_scales[node.name].tolist())
     return QuantizedWeight(node=node.name, channels=len(weight), scales=scales)

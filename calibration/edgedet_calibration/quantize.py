@@ -10,10 +10,11 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch.fx import GraphModule, Node
-from torchao.quantization.pt2e import MinMaxObserver, PerChannelMinMaxObserver
+from torchao.quantization.pt2e import ObserverBase
 from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e, prepare_pt2e
 from torchao.quantization.pt2e.quantizer import (
     FixedQParamsQuantizationSpec,
@@ -31,16 +32,16 @@ from edgedet_calibration.lower import NOT_LOWERED, Lowered, Range, lower, replac
 from edgedet_calibration.placement import CONVOLUTIONS, WEIGHTED, Placement, place
 from edgedet_calibration.recipe import Recipe
 from edgedet_calibration.stats import Histogram, Stats
+from edgedet_calibration.weight_scales import (
+    SMALLEST_WEIGHT_SCALE,
+    WEIGHT_LIMIT,
+    ScaleRule,
+    is_depthwise,
+    smallest_weight_scale,
+)
 from edgedet_calibration.weight_steps import misfit, moved, unpacked
 
-# Weights are -127..127: with -128 the 16-bit sums of older x86 kernels can overflow.
-WEIGHT_LIMIT = 127
-
 _ANNOTATION = "quantization_annotation"
-# Half of what an int32 holds: the other half is for the products.
-_LARGEST_BIAS = 2.0**30
-# A channel of zeros still needs a positive scale.
-SMALLEST_WEIGHT_SCALE = 2.0**-20
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -53,7 +54,9 @@ class Plan:
         placement: Its units and quantized tensors.
         ranges: The range of every quantized tensor, by node name.
         params: The same as integers of the encoding.
-        weight_floors: The smallest weight scale of operators with a bias, by node name.
+        weight_scales: Of every weighted operator, by node name: float64, `[channels]`, or `[1]` for the
+            tensor.
+        paired: Names of those whose neighbouring weights share 16 bits on some processors.
     """
 
     graph_module: GraphModule
@@ -61,7 +64,8 @@ class Plan:
     placement: Placement
     ranges: dict[str, Range]
     params: dict[str, QuantParams]
-    weight_floors: dict[str, float]
+    weight_scales: dict[str, torch.Tensor]
+    paired: frozenset[str]
 
 
 def quant_params(
@@ -103,7 +107,24 @@ def plan(captured: Captured, stats: Stats, recipe: Recipe, encoding: Encoding) -
         for node, input_scale, bias in _biased_units(graph_module, placement, params)
         if encoding.integer_biases
     }
-    return Plan(graph_module, lowered, placement, ranges, params, floors)
+    scales, paired = {}, set()
+    for node in _weighted_nodes(graph_module, placement):
+        weight = parameter_of(graph_module, node.args[1])
+        assert weight is not None
+        if recipe.pair_safe and encoding.pair_safe and not is_depthwise(node):
+            paired.add(node.name)
+        rule = ScaleRule(
+            per_channel=recipe.weights == "per_channel",
+            pair_safe=node.name in paired,
+            floor=floors.get(node.name, SMALLEST_WEIGHT_SCALE),
+        )
+        scales[node.name] = rule.scales(weight)
+    return Plan(graph_module, lowered, placement, ranges, params, scales, frozenset(paired))
+
+
+def _weighted_nodes(graph_module: GraphModule, placement: Placement) -> list[Node]:
+    nodes = {node.name: node for node in graph_module.graph.nodes}
+    return [nodes[unit.nodes[0]] for unit in placement.units if unit.kind == "weighted"]
 
 
 def _observed(sources: Sequence[tuple[str, str]], stats: Stats, recipe: Recipe) -> dict[str, Range]:
@@ -160,18 +181,23 @@ def quantize(
         BundleError: The statistics are of another detector, or lack the corrections that the recipe asks for.
     """
     planned = plan(captured, stats, recipe, encoding)
+    return with_quantizers(planned, stats, recipe, encoding, fold_weights=fold_weights)
+
+
+def with_quantizers(
+    planned: Plan, stats: Stats, recipe: Recipe, encoding: Encoding, *, fold_weights: bool
+) -> GraphModule:
+    """Insert what a plan decided into its graph, which is changed; arguments and errors of `quantize`."""
     graph_module = planned.graph_module
     corrections = stats.corrections_for(recipe, encoding.arithmetic)
     if recipe.rounding == "least_squares":
-        _step_weights(planned, recipe, corrections.weight_steps)
+        _step_weights(planned, corrections.weight_steps)
     if recipe.bias_correction:
         _shift_biases(graph_module, corrections.bias_shifts)
     if encoding.integer_biases:
-        _round_biases(planned, recipe)
+        _round_biases(planned)
     quantizer = PlacementQuantizer(planned, recipe, encoding)
     prepared = prepare_pt2e(graph_module, quantizer)
-    with torch.no_grad():
-        prepared(*captured.example_inputs)  # weight observers look at weights when the graph runs
     converted: GraphModule = convert_pt2e(prepared, fold_quantize=fold_weights)
     return converted
 
@@ -186,24 +212,14 @@ def biased_convolutions(graph_module: GraphModule) -> dict[str, torch.Tensor]:
     return {name: bias for name, bias in biases.items() if bias is not None}
 
 
-def weight_scales(weight: torch.Tensor, recipe: Recipe, floor: float | None) -> torch.Tensor:
-    """Scales of a weight, float64: `[channels]`, or `[1]` where the tensor has one; `floor` from the plan."""
-    largest = weight.detach().abs().flatten(1).amax(1)
-    if recipe.weights == "per_tensor":
-        largest = largest.amax().reshape(1)
-    return (largest.double() / WEIGHT_LIMIT).clamp_min(floor or SMALLEST_WEIGHT_SCALE)
-
-
-def rounded_weights(planned: Plan, recipe: Recipe) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
+def rounded_weights(planned: Plan) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
     """Weight and scales of every quantized convolution, by node name."""
-    nodes = {node.name: node for node in planned.graph_module.graph.nodes}
     found = {}
-    for unit in planned.placement.units:
-        node = nodes[unit.nodes[0]]
-        if unit.kind == "weighted" and node.target is not torch.ops.aten.linear.default:
+    for node in _weighted_nodes(planned.graph_module, planned.placement):
+        if node.target is not torch.ops.aten.linear.default:
             weight = parameter_of(planned.graph_module, node.args[1])
             assert weight is not None
-            found[node.name] = weight, weight_scales(weight, recipe, planned.weight_floors.get(node.name))
+            found[node.name] = weight, planned.weight_scales[node.name]
     return found
 
 
@@ -219,7 +235,7 @@ class PlacementQuantizer(Quantizer):  # type: ignore[misc]  # torchao is untyped
 
     def __init__(self, planned: Plan, recipe: Recipe, encoding: Encoding) -> None:
         super().__init__()
-        self._planned, self._recipe = planned, recipe
+        self._planned, self._per_channel = planned, recipe.weights == "per_channel"
         self._specs = {name: _activation_spec(p, encoding) for name, p in planned.params.items()}
 
     def annotate(self, model: GraphModule) -> GraphModule:
@@ -233,7 +249,7 @@ class PlacementQuantizer(Quantizer):  # type: ignore[misc]  # torchao is untyped
                 if node.target in WEIGHTED:
                     weight = node.args[1]
                     assert isinstance(weight, Node)
-                    inputs[weight] = _weight_spec(self._recipe, self._planned.weight_floors.get(name))
+                    inputs[weight] = _weight_spec(self._planned.weight_scales[name], self._per_channel)
                 output = self._specs[name] if name == unit.output else None
                 node.meta[_ANNOTATION] = QuantizationAnnotation(
                     input_qspec_map=inputs, output_qspec=output, _annotated=True
@@ -244,10 +260,10 @@ class PlacementQuantizer(Quantizer):  # type: ignore[misc]  # torchao is untyped
         """Nothing to validate: the placement came from this graph."""
 
 
-def _step_weights(planned: Plan, recipe: Recipe, steps: Mapping[str, str]) -> None:
+def _step_weights(planned: Plan, steps: Mapping[str, str]) -> None:
     """Put weights on their grid where the calibration says, so that rounding to nearest keeps them."""
     nodes = {node.name: node for node in planned.graph_module.graph.nodes}
-    for name, (weight, scales) in rounded_weights(planned, recipe).items():
+    for name, (weight, scales) in rounded_weights(planned).items():
         by = unpacked(steps.get(name, ""), weight.shape, name)
         rows = scales.reshape(-1, *(1,) * (weight.ndim - 1))
         if ((weight.detach().double() / rows).round() + by).abs().max() > WEIGHT_LIMIT:
@@ -268,7 +284,7 @@ def _shift_biases(graph_module: GraphModule, shifts: Mapping[str, Sequence[float
             bias.add_(torch.tensor(shifts[name]))
 
 
-def _round_biases(planned: Plan, recipe: Recipe) -> None:
+def _round_biases(planned: Plan) -> None:
     """Put biases on the grid of the integer kernels' sums, input scale x weight scale.
 
     The kernels add them as int32. A bias off the grid would leave the float reference a fraction of a step
@@ -276,9 +292,7 @@ def _round_biases(planned: Plan, recipe: Recipe) -> None:
     """
     graph_module = planned.graph_module
     for node, input_scale, bias in _biased_units(graph_module, planned.placement, planned.params):
-        weight = parameter_of(graph_module, node.args[1])
-        assert weight is not None
-        step = input_scale * weight_scales(weight, recipe, planned.weight_floors[node.name])
+        step = input_scale * planned.weight_scales[node.name]
         with torch.no_grad():
             bias.copy_((bias.double() / step).round() * step)
 
@@ -296,14 +310,6 @@ def _biased_units(
                 yield node, params[unit.inputs[0]].scale, bias
 
 
-def smallest_weight_scale(bias: torch.Tensor, input_scale: float) -> float:
-    """The smallest scale of a layer's weights at which the sums of its kernel hold its bias.
-
-    Training leaves channels whose weights are all but 0, and whose bias is all that they compute.
-    """
-    return max(SMALLEST_WEIGHT_SCALE, float(bias.detach().abs().max()) / (_LARGEST_BIAS * input_scale))
-
-
 def _activation_spec(params: QuantParams, encoding: Encoding) -> FixedQParamsQuantizationSpec:
     return FixedQParamsQuantizationSpec(
         dtype=encoding.dtype,
@@ -315,12 +321,33 @@ def _activation_spec(params: QuantParams, encoding: Encoding) -> FixedQParamsQua
     )
 
 
-def _weight_spec(recipe: Recipe, floor: float | None) -> QuantizationSpec:
-    per_channel = recipe.weights == "per_channel"
-    observer = PerChannelMinMaxObserver if per_channel else MinMaxObserver
+class _GivenScales(ObserverBase):  # type: ignore[misc]  # torchao is untyped
+    """Takes the place of an observer: the scales are known before the graph runs.
+
+    Args:
+        scales: float64, `[channels]` or `[1]`.
+        options: Of `QuantizationSpec`.
+    """
+
+    def __init__(self, scales: torch.Tensor, **options: Any) -> None:
+        super().__init__(dtype=options["dtype"])
+        self.qscheme, self.ch_axis = options["qscheme"], 0
+        self.quant_min, self.quant_max = options["quant_min"], options["quant_max"]
+        self._scales = scales.float()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Nothing is observed."""
+        return x
+
+    def calculate_qparams(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Scales and zero points, which are 0."""
+        return self._scales, torch.zeros_like(self._scales, dtype=torch.int64)
+
+
+def _weight_spec(scales: torch.Tensor, per_channel: bool) -> QuantizationSpec:
     return QuantizationSpec(
         dtype=torch.int8,
-        observer_or_fake_quant_ctr=observer.with_args(eps=floor or SMALLEST_WEIGHT_SCALE),
+        observer_or_fake_quant_ctr=_GivenScales.with_args(scales=scales),
         quant_min=-WEIGHT_LIMIT,
         quant_max=WEIGHT_LIMIT,
         qscheme=torch.per_channel_symmetric if per_channel else torch.per_tensor_symmetric,

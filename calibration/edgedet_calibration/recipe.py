@@ -28,6 +28,8 @@ class Recipe(Value):
         rounding: Whether each weight goes to the nearest integer, or to that which brings the output of its
             layer nearest to the float one, by least squares.
         bias_correction: Whether biases take out the shift that quantization gives the mean of a channel.
+        pair_safe: Whether weights for ONNX Runtime, OpenVINO and LiteRT have scales at which no sum of two
+            products overflows on x86 processors without VNNI (`edgedet.saturation`).
         float_layers: Shell patterns of node names that stay float.
     """
 
@@ -38,10 +40,15 @@ class Recipe(Value):
     equalization: bool = True
     rounding: Literal["nearest", "least_squares"] = "least_squares"
     bias_correction: bool = True
+    pair_safe: bool = True
     float_layers: tuple[str, ...] = ()
 
-    def learned(self) -> Recipe:
-        """This recipe for weights that were trained together with their ranges, and need no correction."""
+    def learned(self, *, pair_safe: bool) -> Recipe:
+        """This recipe for weights that were trained together with their ranges, and need no correction.
+
+        Args:
+            pair_safe: Whether they were trained at pair-safe scales: at others they are not what was trained.
+        """
         return self.model_copy(
             update={
                 "observer": "learned",
@@ -49,6 +56,7 @@ class Recipe(Value):
                 "equalization": False,
                 "rounding": "nearest",
                 "bias_correction": False,
+                "pair_safe": pair_safe,
             }
         )
 
@@ -86,6 +94,7 @@ class Recipe(Value):
             f'weights = "{self.weights}"\nequalization = {json.dumps(self.equalization)}\n'
             f"rounding = {json.dumps(self.rounding)}\n"
             f"bias_correction = {json.dumps(self.bias_correction)}\n"
+            f"pair_safe = {json.dumps(self.pair_safe)}\n"
             f"float_layers = [{patterns}]\n"
         )
 

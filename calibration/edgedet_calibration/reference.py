@@ -40,7 +40,7 @@ class References:
         stats_path, recipe_path = (_file(bundle, name) for name in ("calibration.json", "recipe.toml"))
         self._stats = Stats.from_json(stats_path.read_bytes(), source=str(stats_path))
         self._stats_sha256 = sha256_of(stats_path)
-        self._recipe = Recipe.load(recipe_path)
+        self._recipe = _as_it_was(Recipe.load(recipe_path))
         self._captured = capture(detector, bundle.spec)
 
     @property
@@ -65,7 +65,7 @@ class References:
         """
         encoding = self._encoding_of(artifact)
         planned = plan(self._captured, self._stats, self._recipe, encoding)
-        return quantization_table(planned, self._stats, self._recipe, encoding)
+        return quantization_table(planned, self._stats, encoding)
 
     def _encoding_of(self, artifact: Artifact) -> Encoding:
         quantization = artifact.quantization
@@ -109,6 +109,13 @@ class Reference:
 
     def close(self) -> None:
         """Nothing to free."""
+
+
+def _as_it_was(recipe: Recipe) -> Recipe:
+    """A recipe of an earlier version says nothing of pairs: weights were not scaled for them."""
+    if "pair_safe" in recipe.model_fields_set:
+        return recipe
+    return recipe.model_copy(update={"pair_safe": False})
 
 
 def _check_same(quantization: QuantizationSpec, stats_sha256: str, recipe: Recipe) -> None:

@@ -6,169 +6,118 @@ Nagel et al., AdaRound, ICML 2020, section 4). Then they are rounded one column 
 of each is spread over those still to be rounded (Frantar et al., GPTQ, ICLR 2023). Both need only second
 moments of the inputs, and no learning rate. Their cost grows with the cube of what an output reads.
 
+Where two neighbours share 16 bits (`edgedet.saturation`), a weight has the room that its neighbour left.
+
 Few images show a layer less than it has weights. Both steps are therefore damped: the more, the less what
 half of the images taught helps on the other half.
 """
 
 from __future__ import annotations
 
-import copy
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
-from torch.fx import Node
+
+from edgedet.saturation import PAIR_LIMIT
+from edgedet_calibration.weight_scales import WEIGHT_LIMIT
 
 # Shares of the mean moment that are added to all of them; the last leaves weights all but alone.
 _DAMPINGS = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 10.0, 1000.0)
-# Positions that are looked at in double precision at once, times columns.
-_CHUNK = 2**21
-_STEPS_LIMIT = 127
+# Columns that are rounded before the others hear of it.
+_BLOCK = 64
 # A layer whose outputs read more than this would take minutes and gigabytes.
 LARGEST_FAN_IN = 2304
 
-_Pair = tuple[int, int]
 
-
+@dataclass(frozen=True, slots=True, eq=False)
 class Moments:
-    """Second moments of what a convolution reads, about their means, over images and positions.
+    """Second moments of what a layer reads and should give, over some samples.
 
-    Args:
-        convolution: The node; its arguments are those of `aten.conv2d`.
-        weight: Its weight, `[o, i, h, w]`.
-        centred: The bias can take up any mean, so that means do not count.
+    Attributes:
+        count: How many samples.
+        covariance: Of the columns that it reads, `[groups, columns, columns]`.
+        wanted: Of the wanted outputs with those columns, `[groups, outputs, columns]`.
     """
 
-    def __init__(self, convolution: Node, weight: Tensor, *, centred: bool) -> None:
-        stride, padding, dilation, groups = _geometry(convolution)
-        self._kernel = tuple(weight.shape[2:])
-        self._stride, self._padding, self._dilation = stride, padding, dilation
-        self._centred = centred
-        outputs, columns = len(weight) // groups, weight[0].numel()
-        self._count = 0
-        self._read_sum = torch.zeros(groups, columns, dtype=torch.float64)
-        self._true_sum = torch.zeros_like(self._read_sum)
-        self._missing_sum = torch.zeros(groups, outputs, dtype=torch.float64)
-        self._read_read = torch.zeros(groups, columns, columns, dtype=torch.float64)
-        self._true_read = torch.zeros_like(self._read_read)
-        self._missing_read = torch.zeros(groups, outputs, columns, dtype=torch.float64)
-
-    def add(self, true: Tensor, read: Tensor, missing: Tensor | None = None) -> None:
-        """Count one image.
-
-        Args:
-            true: The input in the float graph, `[1, c, h, w]`.
-            read: The input in the integer graph.
-            missing: What is to be added to the output beyond the float one, `[1, o, h, w]`.
-        """
-        groups, outputs, columns = self._missing_read.shape
-        trues, reads = (self._patches(value).reshape(groups, columns, -1) for value in (true, read))
-        positions = reads.shape[2]
-        self._count += positions
-        wanted = None if missing is None else missing.reshape(groups, outputs, positions)
-        step = max(_CHUNK // (groups * columns), 1)
-        for start in range(0, positions, step):
-            part = slice(start, start + step)
-            x, y = trues[:, :, part].double(), reads[:, :, part].double()
-            transposed = y.transpose(1, 2)
-            self._true_sum += x.sum(2)
-            self._read_sum += y.sum(2)
-            self._read_read += y @ transposed
-            self._true_read += x @ transposed
-            if wanted is not None:
-                z = wanted[:, :, part].double()
-                self._missing_sum += z.sum(2)
-                self._missing_read += z @ transposed
+    count: int
+    covariance: Tensor
+    wanted: Tensor
 
     def __add__(self, other: Moments) -> Moments:
-        """The moments of both sets of images."""
-        both = copy.copy(self)
-        both._count = self._count + other._count
-        for name in ("_read_sum", "_true_sum", "_missing_sum", "_read_read", "_true_read", "_missing_read"):
-            setattr(both, name, getattr(self, name) + getattr(other, name))
-        return both
-
-    @property
-    def is_empty(self) -> bool:
-        """Whether no image was counted."""
-        return self._count == 0
-
-    def covariance(self) -> Tensor:
-        """Of the columns that the integer graph reads: `[groups, columns, columns]`, float64."""
-        return self._about_means(self._read_read, self._read_sum)
-
-    def wanted(self, weight: Tensor) -> Tensor:
-        """Of the wanted output with those columns: `[groups, outputs, columns]`.
-
-        Args:
-            weight: The float one, `[groups, outputs, columns]`, float64.
-        """
-        wanted = weight @ self._about_means(self._true_read, self._true_sum)
-        return wanted + self._about_means(self._missing_read, self._missing_sum)
-
-    def _about_means(self, products: Tensor, sums: Tensor) -> Tensor:
-        if self._centred:
-            products = products - sums.unsqueeze(2) * self._read_sum.unsqueeze(1) / self._count
-        return products / self._count
-
-    def _patches(self, value: Tensor) -> Tensor:
-        """What each position of the output reads."""
-        kernel = self._kernel
-        total = [d * (k - 1) for d, k in zip(self._dilation, kernel, strict=True)]
-        if self._padding == "same":
-            rows, columns = total
-            value = F.pad(value, (columns // 2, columns - columns // 2, rows // 2, rows - rows // 2))
-        elif self._padding != "valid":
-            rows, columns = (int(size) for size in self._padding)
-            value = F.pad(value, (columns, columns, rows, rows))
-        if kernel == (1, 1):
-            return value[:, :, :: self._stride[0], :: self._stride[1]]
-        return F.unfold(value, kernel, dilation=self._dilation, stride=self._stride)
+        """The moments of both sets of samples."""
+        count = self.count + other.count
+        mine, its = self.count / count, other.count / count
+        return Moments(
+            count,
+            mine * self.covariance + its * other.covariance,
+            mine * self.wanted + its * other.wanted,
+        )
 
 
-def steps_of(weight: Tensor, scales: Tensor, folds: tuple[Moments, Moments]) -> Tensor:
+def moments_of(folds: Sequence[Sequence[tuple[Tensor, Tensor]]], *, centred: bool) -> list[Moments]:
+    """The moments of each fold of samples.
+
+    Args:
+        folds: Of each fold, what was read, `[groups, columns, n]`, and wanted, `[groups, outputs, n]`.
+        centred: The bias can take up any mean, so that moments are about those of all samples.
+    """
+    joined = [[torch.cat(parts, 2) for parts in zip(*fold, strict=True)] for fold in folds if fold]
+    if centred:
+        count = sum(read.shape[2] for read, _ in joined)
+        means = [sum(one.sum(2, keepdim=True) for one in part) / count for part in zip(*joined, strict=True)]
+        for fold in joined:
+            for values, mean in zip(fold, means, strict=True):
+                values -= mean
+    found = []
+    for read, wanted in joined:
+        count, transposed = read.shape[2], read.mT
+        found.append(Moments(count, read @ transposed / count, wanted @ transposed / count))
+    return found
+
+
+def steps_of(weight: Tensor, scales: Tensor, folds: Sequence[Moments], *, pair_safe: bool) -> Tensor:
     """How many steps each weight is to be moved from where it is nearest: int8, in the shape of the weight.
-
-    The largest weight of each scale stays where it is, and so does the scale.
 
     Args:
         weight: `[o, i, h, w]`.
-        scales: Of its rows, `[o]` or `[1]`, float64.
-        folds: Of what its convolution reads, on two sets of images.
+        scales: Of its rows, `[o]` or `[1]`, float64; at these, the nearest integers are pair-safe.
+        folds: Of what its convolution reads, on one or two sets of images.
+        pair_safe: No two neighbours may exceed `PAIR_LIMIT` together.
     """
-    moments = folds[0] + folds[1]
-    covariance = moments.covariance()
+    moments = folds[0] if len(folds) == 1 else folds[0] + folds[1]
+    covariance = moments.covariance.double()
     groups, columns = covariance.shape[:2]
     rows = weight.detach().double().reshape(groups, -1, columns)
     steps = scales.expand(len(weight)).reshape(groups, -1, 1)
     damping = _best_damping(rows, folds) * _unit(covariance)
     damped = covariance + torch.diag_embed(damping.expand(groups, columns))
-    inverse = torch.linalg.inv(damped)
-    wanted = moments.wanted(rows) + damping.unsqueeze(2) * rows
-    fitted: Tensor = torch.linalg.solve(damped, wanted, left=False)
-    nearest = (rows / steps).round()
-    largest, at = nearest.abs().max(2, keepdim=True)
-    held = torch.zeros_like(rows, dtype=torch.bool).scatter_(2, at, largest >= _STEPS_LIMIT)
+    wanted = moments.wanted.double() + damping.unsqueeze(2) * rows
+    lower = torch.linalg.cholesky(damped)
+    fitted = torch.cholesky_solve(wanted.mT, lower).mT / steps
     order = damped.diagonal(dim1=1, dim2=2).argsort(stable=True, dim=1, descending=True)
-    moved = _rounded(_with_held(fitted / steps, nearest, held, inverse), inverse, held, order) - nearest
-    return moved.clamp(-_STEPS_LIMIT, _STEPS_LIMIT).to(torch.int8).reshape(weight.shape)
+    room = _Room(weight, groups) if pair_safe else None
+    moved = _rounded(fitted, torch.cholesky_inverse(lower), order, room) - (rows / steps).round()
+    return moved.clamp(-WEIGHT_LIMIT, WEIGHT_LIMIT).to(torch.int8).reshape(weight.shape)
 
 
-def _best_damping(weight: Tensor, folds: tuple[Moments, Moments]) -> float:
+def _best_damping(weight: Tensor, folds: Sequence[Moments]) -> float:
     """That with which weights fitted on one fold give the least error on the other."""
-    if any(fold.is_empty for fold in folds):
+    if len(folds) < 2:
         return _DAMPINGS[-1]
     errors = torch.zeros(len(_DAMPINGS), dtype=torch.float64)
+    weight = weight.to(folds[0].covariance.dtype)
     for seen, unseen in (folds, folds[::-1]):
-        covariance, wanted = seen.covariance(), seen.wanted(weight)
-        judge, judge_wanted = unseen.covariance(), unseen.wanted(weight)
-        unit = _unit(covariance)
-        values, vectors = torch.linalg.eigh(covariance)
+        unit = _unit(seen.covariance)
+        values, vectors = torch.linalg.eigh(seen.covariance)
+        # Everything in the basis of the eigenvectors, where a damping is a product for each column.
+        judge = vectors.mT @ unseen.covariance @ vectors
+        judge_wanted, wanted, pulled = (one @ vectors for one in (unseen.wanted, seen.wanted, weight))
         for i, damping in enumerate(_DAMPINGS):
             inverse = 1 / (values.clamp_min(0) + damping * unit).unsqueeze(1)
-            fitted = ((wanted + damping * unit.unsqueeze(2) * weight) @ vectors * inverse) @ vectors.mT
-            errors[i] += ((fitted @ judge - 2 * judge_wanted) * fitted).sum()
+            fitted = (wanted + damping * unit.unsqueeze(2) * pulled) * inverse
+            errors[i] += ((fitted @ judge - 2 * judge_wanted) * fitted).sum(dtype=torch.float64)
     return _DAMPINGS[int(errors.argmin())]
 
 
@@ -177,20 +126,14 @@ def _unit(covariance: Tensor) -> Tensor:
     return covariance.diagonal(dim1=1, dim2=2).mean(1, keepdim=True).clamp_min(1e-12)
 
 
-def _with_held(fitted: Tensor, values: Tensor, held: Tensor, inverse: Tensor) -> Tensor:
-    """The best weights among those with one column of a row, or none, at a given value."""
-    excess = torch.where(held, values - fitted, 0.0) / inverse.diagonal(dim1=1, dim2=2).unsqueeze(1)
-    return torch.where(held, values, fitted + excess @ inverse)
-
-
-def _rounded(weight: Tensor, inverse: Tensor, held: Tensor, order: Tensor) -> Tensor:
+def _rounded(weight: Tensor, inverse: Tensor, order: Tensor, room: _Room | None) -> Tensor:
     """Round `[groups, outputs, columns]` column by column.
 
     Args:
         weight: In steps.
         inverse: Of the covariance of the columns, positive definite.
-        held: Which weights are whole numbers that stay as they are.
         order: Of the columns, `[groups, columns]`: those with the largest moments first.
+        room: What neighbours leave each other.
     """
     groups, outputs, columns = weight.shape
     across = order.unsqueeze(1).expand(groups, outputs, columns)
@@ -198,29 +141,51 @@ def _rounded(weight: Tensor, inverse: Tensor, held: Tensor, order: Tensor) -> Te
     ordered = inverse.gather(2, square).gather(1, square.transpose(1, 2))
     # Row k of this factor says how the columns behind k make up for an error in column k.
     spread = torch.linalg.cholesky(ordered, upper=True)
-    left, kept = weight.gather(2, across), held.gather(2, across)
-    fixed = weight.gather(2, across)
+    left = weight.gather(2, across)
     rounded = torch.empty_like(left)
-    for k in range(columns):
-        nearest = left[:, :, k].round().clamp(-_STEPS_LIMIT, _STEPS_LIMIT)
-        rounded[:, :, k] = torch.where(kept[:, :, k], fixed[:, :, k], nearest)
-        error = (left[:, :, k] - rounded[:, :, k]) / spread[:, k, k].unsqueeze(1)
-        left[:, :, k:] -= error.unsqueeze(2) * spread[:, k, k:].unsqueeze(1)
+    for start in range(0, columns, _BLOCK):
+        end = min(start + _BLOCK, columns)
+        block, errors = left[:, :, start:end], torch.empty_like(left[:, :, start:end])
+        for k in range(start, end):
+            given = block[:, :, k - start]
+            values = given.round().clamp(-WEIGHT_LIMIT, WEIGHT_LIMIT)
+            if room:
+                values = room.taken(order[:, k], values)
+            rounded[:, :, k] = values
+            error = (given - values) / spread[:, k, k].unsqueeze(1)
+            block[:, :, k - start :] -= error.unsqueeze(2) * spread[:, k, k:end].unsqueeze(1)
+            errors[:, :, k - start] = error
+        left[:, :, end:] -= errors @ spread[:, start:end, end:]
     return torch.empty_like(rounded).scatter_(2, across, rounded)
 
 
-def _geometry(convolution: Node) -> tuple[_Pair, _Pair | str, _Pair, int]:
-    """Stride, padding, dilation and groups of a convolution."""
-    given: tuple[Any, ...] = (*convolution.args[3:], None, None, None, None)
-    stride, padding, dilation, groups = given[:4]
-    return (
-        _pair(stride, 1),
-        padding if isinstance(padding, str) else _pair(padding, 0),
-        _pair(dilation, 1),
-        groups or 1,
-    )
+class _Room:
+    """The values that are left for a weight by those of its neighbours that were rounded before it."""
 
+    def __init__(self, weight: Tensor, groups: int) -> None:
+        inputs, self._taps = weight.shape[1], weight[0, 0].numel()
+        self._is_paired = inputs % 2 == 0
+        slots = weight[0].numel() if self._is_paired else 1
+        # Of odd channels any two weights may be neighbours: one slot holds the largest of each sign.
+        self._highest = torch.zeros(groups, len(weight) // groups, slots, dtype=torch.float64)
+        self._lowest = torch.zeros_like(self._highest)
 
-def _pair(value: Any, default: int) -> _Pair:
-    both = [default] if value is None else list(value)
-    return int(both[0]), int(both[-1])
+    def taken(self, columns: Tensor, wanted: Tensor) -> Tensor:
+        """As much of what a column of each group wants, `[groups, outputs]`, as there is room for."""
+        slot = self._slot(columns, neighbour=True)
+        # A neighbour of the other sign, or none, leaves room for more than a weight may be.
+        high = PAIR_LIMIT - self._highest.gather(2, slot)
+        low = -PAIR_LIMIT - self._lowest.gather(2, slot)
+        values = wanted.unsqueeze(2).clamp(low, high)
+        slot = self._slot(columns, neighbour=False)
+        self._highest.scatter_(2, slot, torch.maximum(self._highest.gather(2, slot), values))
+        self._lowest.scatter_(2, slot, torch.minimum(self._lowest.gather(2, slot), values))
+        return values.squeeze(2)
+
+    def _slot(self, columns: Tensor, *, neighbour: bool) -> Tensor:
+        if not self._is_paired:
+            columns = torch.zeros_like(columns)
+        elif neighbour:  # columns are inputs, each with the taps of the kernel
+            even = columns // self._taps % 2 == 0
+            columns = torch.where(even, columns + self._taps, columns - self._taps)
+        return columns.reshape(-1, 1, 1).expand(*self._highest.shape[:2], 1)

@@ -26,8 +26,8 @@ from edgedet.progress import Track, silent
 from edgedet.saved import SavedValue
 from edgedet.spec import Value
 from edgedet_calibration.calibrate import calibrate
-from edgedet_calibration.collect import calibration_images
 from edgedet_calibration.encodings import ENCODINGS, Encoding
+from edgedet_calibration.images import CalibrationImages, calibration_images
 from edgedet_calibration.isolation import Isolation, Layer
 from edgedet_calibration.macs import multiply_accumulates
 from edgedet_calibration.recipe import Recipe
@@ -119,13 +119,16 @@ def report_sensitivity(request: SensitivityRequest, track: Track = silent) -> Se
     with torch.no_grad():
         captured = capture(load_checkpoint(request.checkpoint))
     recipe.check_names(node.name for node in captured.graph_module.graph.nodes)
-    if ranges := read_ranges(request.checkpoint):
-        recipe = recipe.learned()
-        stats = Stats.learned(captured.spec.provenance.checkpoint_sha256, captured.spec.input, ranges)
+    if learned := read_ranges(request.checkpoint):
+        recipe = recipe.learned(pair_safe=learned.pair_safe)
+        stats = Stats.learned(
+            captured.spec.provenance.checkpoint_sha256, captured.spec.input, learned.tensors
+        )
     else:
-        stats = calibrate(captured, request.calibration, recipe, track)
-    images = calibration_images(request.calibration, request.images)
-    tensors = [preprocess(image.image_bgr, captured.spec.input)[0] for image in images]
+        images = CalibrationImages(request.calibration, captured.spec.input, recipe.images)
+        stats = calibrate(captured, images, recipe, track)
+    shown = calibration_images(request.calibration, request.images)
+    tensors = [preprocess(image.image_bgr, captured.spec.input)[0] for image in shown]
     if request.data is None:
         return measure(captured, stats, recipe, encoding, tensors, track)
     return measure_with_map(captured, stats, recipe, encoding, tensors, request.data, request.worst, track)

@@ -34,6 +34,11 @@ def simulated(graph_module: GraphModule) -> GraphModule:
     return GraphModule(copied, graph)  # with those tensors alone that the graph reads
 
 
+def is_rounding(node: Node) -> bool:
+    """Whether a node of a simulated graph puts values on a grid."""
+    return node.target is _rounded or is_quantizer(node)
+
+
 def fingerprint(graph_module: GraphModule) -> str:
     """sha256 of a graph and its tensors: where it is equal, so are the outputs for the same input."""
     digest = hashlib.sha256(graph_module.code.encode())

@@ -71,8 +71,9 @@ class Histogram:
         while max(-self.low, self.high) >= 2.0**self.exponent:
             self._double()
         # torch.histc adds the span before it divides, and so loses the sign of what is next to 0.
-        bins = images.double().mul_(BINS / 2.0 ** (self.exponent + 1)).floor_().add_(BINS // 2)
-        self.counts += torch.bincount(bins.flatten().long(), minlength=BINS).numpy()
+        # Bins are a power of two wide, so that float32 divides exactly.
+        bins = images.mul(BINS / 2.0 ** (self.exponent + 1)).floor_().add_(BINS // 2)
+        self.counts += torch.bincount(bins.flatten().short(), minlength=BINS).numpy()
 
     def merged(self, other: Histogram) -> Histogram:
         """The histogram of two tensors that share a range.
@@ -182,6 +183,7 @@ class CorrectionOrigin(Value):
         rounding: As in `Recipe`.
         bias_correction: As in `Recipe`.
         float_layers: As in `Recipe`.
+        pair_safe: As in `Recipe`; files of earlier versions, which lack it, were made without.
     """
 
     observer: str
@@ -190,6 +192,7 @@ class CorrectionOrigin(Value):
     rounding: str
     bias_correction: bool
     float_layers: tuple[str, ...]
+    pair_safe: bool = False
 
     @staticmethod
     def of(recipe: Recipe) -> CorrectionOrigin:
@@ -201,6 +204,7 @@ class CorrectionOrigin(Value):
             rounding=recipe.rounding,
             bias_correction=recipe.bias_correction,
             float_layers=recipe.float_layers,
+            pair_safe=recipe.pair_safe,
         )
 
 

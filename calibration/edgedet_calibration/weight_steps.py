@@ -15,7 +15,7 @@ from edgedet.errors import BundleError
 
 def packed(steps: Tensor) -> str:
     """Steps as text: int8, compressed, in base64. Most are 0, so they take a fraction of the weight."""
-    return base64.b64encode(zlib.compress(steps.contiguous().numpy().tobytes(), 9)).decode("ascii")
+    return base64.b64encode(zlib.compress(steps.contiguous().numpy().tobytes())).decode("ascii")
 
 
 def unpacked(text: str, shape: Sequence[int], name: str) -> Tensor:
@@ -43,21 +43,15 @@ def unpacked(text: str, shape: Sequence[int], name: str) -> Tensor:
 
 
 def moved(weight: Tensor, scales: Tensor, steps: Tensor) -> Tensor:
-    """The weight that rounding to nearest leaves as it is, float32, and whose scales are the same to the bit.
+    """The weight on its grid, float32: rounding to nearest leaves it as it is.
 
     Args:
         weight: `[o, i, h, w]`.
-        scales: Of its rows, `[o]` or `[1]`, float64.
+        scales: Of its rows, `[o]` or `[1]`, float64 of float32 values.
         steps: In the shape of the weight.
     """
-    shape = (-1, *(1,) * (weight.ndim - 1))
-    rows, given = scales.reshape(shape), weight.detach()
-    integers = (given.double() / rows).round() + steps
-    largest = given.abs().amax(tuple(range(1, given.ndim)), keepdim=True)
-    largest = largest if len(scales) > 1 else largest.amax()
-    # Where the scale comes from the largest weight, 127 steps are that weight, however the scale is rounded.
-    is_largest = (integers.abs() == 127) & (largest.double() >= 126.5 * rows)
-    return torch.where(is_largest, largest * integers.sign(), integers * rows).float()
+    rows = scales.reshape(-1, *(1,) * (weight.ndim - 1))
+    return (((weight.detach().double() / rows).round() + steps) * rows).float()
 
 
 def misfit(name: str, count: int, got: str) -> BundleError:

@@ -54,9 +54,15 @@ class CheckpointInfo(Value):
 
 
 class LearnedRanges(Value):
-    """Lower and upper end of every quantized tensor, by node name of the captured detector."""
+    """What quantization-aware training learned.
+
+    Attributes:
+        tensors: Lower and upper end of every quantized tensor, by node name of the captured detector.
+        pair_safe: Weights were trained at scales that are safe on x86 processors without VNNI.
+    """
 
     tensors: dict[str, tuple[float, float]]
+    pair_safe: bool = False
 
 
 def save_checkpoint(path: Path, detector: Detector, info: CheckpointInfo | None = None) -> None:
@@ -75,7 +81,8 @@ def save_checkpoint(path: Path, detector: Detector, info: CheckpointInfo | None 
         _INFO: (info or CheckpointInfo()).model_dump_json(),
     }
     if ranges := detector.learned_ranges():
-        metadata[_RANGES] = LearnedRanges(tensors=ranges).model_dump_json()
+        learned = LearnedRanges(tensors=ranges, pair_safe=detector.has_pair_safe_weights)
+        metadata[_RANGES] = learned.model_dump_json()
     write_atomically(path, safetensors.torch.save(state, metadata))
 
 
@@ -127,15 +134,15 @@ def read_info(path: Path) -> CheckpointInfo:
     return _read_metadata(path, _INFO, CheckpointInfo)
 
 
-def read_ranges(path: Path) -> dict[str, tuple[float, float]]:
-    """The ranges that quantization-aware training left in a checkpoint; empty for one trained in float.
+def read_ranges(path: Path) -> LearnedRanges | None:
+    """The ranges that quantization-aware training left in a checkpoint; None for one trained in float.
 
     Raises:
         CheckpointError: They cannot be read.
     """
     if path.suffix != ".safetensors" or not path.is_file() or _RANGES not in _metadata(path):
-        return {}
-    return _read_metadata(path, _RANGES, LearnedRanges).tensors
+        return None
+    return _read_metadata(path, _RANGES, LearnedRanges)
 
 
 def _metadata(path: Path) -> dict[str, str]:

@@ -26,6 +26,11 @@ class Detector(nn.Module):
         offsets, logits = self.head(self.backbone(images))
         return offsets, logits
 
+    @property
+    def has_pair_safe_weights(self) -> bool:
+        """Whether training rounded weights at scales that are safe on x86 processors without VNNI."""
+        return False
+
     def learned_ranges(self) -> dict[str, tuple[float, float]]:
         """Ranges that were learned in quantization-aware training, by node name of the captured detector."""
         return {}

@@ -19,7 +19,6 @@ from edgedet.data import Dataset
 from edgedet.errors import CheckError, DataError, UsageError
 from edgedet.evaluate import evaluate
 from edgedet.pipeline import Pipeline
-from edgedet.preprocess import preprocess
 from edgedet.progress import Track, silent
 from edgedet.spec import Value
 
@@ -28,6 +27,7 @@ if TYPE_CHECKING:
 
     from edgedet.models.capture import Captured
     from edgedet_calibration.encodings import Encoding
+    from edgedet_calibration.images import CalibrationImages
     from edgedet_calibration.recipe import Recipe
     from edgedet_calibration.stats import Stats
 
@@ -147,7 +147,7 @@ class Calibrated:
     stats: Stats
     recipe: Recipe
     encodings: Sequence[Encoding]
-    images: Dataset
+    images: CalibrationImages
 
 
 def hold_budget(
@@ -240,12 +240,11 @@ class _Search:
 
     def by_sensitivity(self) -> list[str]:
         """Layers by signal to noise in the encoding that they cost most, the lowest first."""
-        from edgedet_calibration.collect import calibration_images
         from edgedet_calibration.sensitivity import measure
 
         given = self._given
-        images = calibration_images(given.images, _SENSITIVITY_IMAGES)
-        tensors = [preprocess(image.image_bgr, given.captured.spec.input)[0] for image in images]
+        kept = given.images.again()
+        tensors = [tensor.numpy() for tensor in kept[:: max(len(kept) // _SENSITIVITY_IMAGES, 1)]]
         worst: dict[str, float] = {}
         for encoding in self._encodings.values():
             report = measure(given.captured, given.stats, given.recipe, encoding, tensors, self._track)

@@ -36,6 +36,7 @@ from edgedet_export.verify import verification_tensors, verify
 if TYPE_CHECKING:
     from edgedet.models.config import DetectorConfig
     from edgedet_calibration.encodings import Encoding
+    from edgedet_calibration.images import CalibrationImages
     from edgedet_calibration.recipe import Recipe
     from edgedet_calibration.stats import Stats
 
@@ -193,7 +194,7 @@ def _check_request(request: ExportRequest, targets: dict[str, Target]) -> None:
             expected="one of them",
             fix="leave one of them out",
         )
-    has_ranges = request.stats is not None or bool(read_ranges(request.checkpoint))
+    has_ranges = request.stats is not None or read_ranges(request.checkpoint) is not None
     if CALIBRATED.intersection(request.precisions) and request.calibration is None and not has_ranges:
         raise UsageError(
             "INT8 needs images to calibrate on",
@@ -347,14 +348,15 @@ class _Export:
 
         self.recipe = self.request.recipe or Recipe()
         stats = self.request.stats
-        if read_ranges(self.request.checkpoint) or (stats is not None and stats.ranges):
-            self.recipe = self.recipe.learned()
+        learned = read_ranges(self.request.checkpoint)
+        if learned is not None or (stats is not None and stats.ranges):
+            self.recipe = self.recipe.learned(pair_safe=learned is not None and learned.pair_safe)
         else:
             registry.OBSERVERS.load(self.recipe.observer)
         self.recipe.check_names(node.name for node in self.captured.graph_module.graph.nodes)
         self.stats = self._collect(track) if stats is None else self._reuse(stats)
         if self.request.budget is not None:
-            images = self.request.calibration or self.request.budget.dataset
+            images = self._images(self.request.calibration or self.request.budget.dataset)
             calibrated = Calibrated(self.captured, self.stats, self.recipe, self._encodings(), images)
             self.recipe, self.stats, self.budget = hold_budget(calibrated, self.request.budget, track)
         write_atomically(self.folder / CALIBRATION, self.stats.model_dump_json())
@@ -367,13 +369,18 @@ class _Export:
         from edgedet_calibration.stats import Stats
 
         captured, recipe = self.captured, self.recipe
-        if ranges := read_ranges(self.request.checkpoint):
+        if learned := read_ranges(self.request.checkpoint):
             spec = captured.spec
-            return Stats.learned(spec.provenance.checkpoint_sha256, spec.input, ranges)
-        images = self.request.calibration
-        assert images is not None
+            return Stats.learned(spec.provenance.checkpoint_sha256, spec.input, learned.tensors)
+        assert self.request.calibration is not None
+        images = self._images(self.request.calibration)
         stats = calibrate(captured, images, recipe, track)
         return with_corrections(captured, stats, recipe, self._encodings(), images, track)
+
+    def _images(self, dataset: Dataset) -> CalibrationImages:
+        from edgedet_calibration.images import CalibrationImages
+
+        return CalibrationImages(dataset, self.captured.spec.input, self.recipe.images)
 
     def _reuse(self, stats: Stats) -> Stats:
         """Refuse what does not fit before anything is converted."""
@@ -422,6 +429,7 @@ class _Export:
             observer=self.recipe.observer,
             granularity=self.recipe.weights,
             float_layers=self.recipe.float_layers,
+            pair_safe=self.recipe.pair_safe and ENCODINGS[encoding].pair_safe,
             calibration_sha256=self._calibration_sha256,
         )
         update: dict[str, Any] = {"precision": precision, "quantization": quantization}

@@ -11,6 +11,7 @@ from edgedet.data import open_dataset
 from edgedet.models import load_checkpoint
 from edgedet.models.capture import Captured, capture
 from edgedet_calibration.collect import collect
+from edgedet_calibration.images import CalibrationImages
 from edgedet_calibration.placement import Placement, place
 from edgedet_calibration.recipe import Recipe
 from edgedet_calibration.stats import Stats
@@ -33,5 +34,10 @@ def recipe() -> Recipe:
 
 
 @pytest.fixture(scope="session")
-def stats(captured: Captured, placement: Placement, recipe: Recipe) -> Stats:
-    return collect(captured, placement, open_dataset("builtin", split="val"), recipe)
+def calibration(captured: Captured, recipe: Recipe) -> CalibrationImages:
+    return CalibrationImages(open_dataset("builtin", split="val"), captured.spec.input, recipe.images)
+
+
+@pytest.fixture(scope="session")
+def stats(captured: Captured, placement: Placement, calibration: CalibrationImages) -> Stats:
+    return collect(captured, placement, calibration)

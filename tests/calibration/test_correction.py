@@ -8,14 +8,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from edgedet.data import open_dataset
+from edgedet.data import LabelledImage, open_dataset
 from edgedet.errors import BundleError, DataError
 from edgedet.models.capture import Captured
 from edgedet.preprocess import preprocess
 from edgedet_calibration import correction
-from edgedet_calibration.collect import calibration_images
 from edgedet_calibration.correction import with_corrections
 from edgedet_calibration.encodings import ENCODINGS, Encoding
+from edgedet_calibration.images import CalibrationImages, calibration_images
 from edgedet_calibration.quantize import quantize
 from edgedet_calibration.recipe import Recipe
 from edgedet_calibration.stats import Corrections, Stats
@@ -73,18 +73,15 @@ def test_channels_have_their_means_again_and_outputs_come_nearer(
     recipe: Recipe,
     correcting: Recipe,
     tensors: list[torch.Tensor],
+    calibration: CalibrationImages,
     encoding: Encoding,
 ) -> None:
-    images = open_dataset("builtin", split="val")
-    corrected = with_corrections(captured, stats, correcting, [encoding], images)
+    corrected = with_corrections(captured, stats, correcting, [encoding], calibration)
     (found,) = corrected.corrections.values()
     shifts = found.bias_shifts
     plain = quantize(captured, stats, recipe, encoding)
     better = quantize(captured, corrected, correcting, encoding)
-    seen = [
-        torch.from_numpy(preprocess(images[int(i * len(images) / 6)].image_bgr, captured.spec.input)[0])
-        for i in range(6)
-    ]
+    seen = calibration.again()
     wanted = channel_means(captured, shifts, seen)
 
     def distance(graph_module: torch.fx.GraphModule) -> float:
@@ -104,13 +101,18 @@ def test_channels_have_their_means_again_and_outputs_come_nearer(
     ],
 )
 def test_rounding_by_least_squares_comes_nearer_and_keeps_every_scale(
-    captured: Captured, stats: Stats, correcting: Recipe, tensors: list[torch.Tensor], name: str
+    captured: Captured,
+    stats: Stats,
+    correcting: Recipe,
+    tensors: list[torch.Tensor],
+    calibration: CalibrationImages,
+    name: str,
 ) -> None:
-    encoding, images = ENCODINGS[name], open_dataset("builtin", split="val")
+    encoding = ENCODINGS[name]
     noise, weights = [], []
     for rounding in ("nearest", "least_squares"):
         recipe = correcting.model_copy(update={"rounding": rounding})
-        corrected = with_corrections(captured, stats, recipe, [encoding], images)
+        corrected = with_corrections(captured, stats, recipe, [encoding], calibration)
         quantized = quantize(captured, corrected, recipe, encoding)
         noise.append(noise_db(captured, quantized, tensors))
         weights.append(integer_weights(quantized))
@@ -125,11 +127,15 @@ def test_rounding_by_least_squares_comes_nearer_and_keeps_every_scale(
 
 
 def test_layers_that_read_too_much_are_rounded_to_nearest(
-    captured: Captured, stats: Stats, correcting: Recipe, monkeypatch: pytest.MonkeyPatch
+    captured: Captured,
+    stats: Stats,
+    correcting: Recipe,
+    calibration: CalibrationImages,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    encoding, images = ENCODINGS["onnxruntime"], open_dataset("builtin", split="val")
+    encoding = ENCODINGS["onnxruntime"]
     monkeypatch.setattr(correction, "LARGEST_FAN_IN", 100)
-    corrected = with_corrections(captured, stats, correcting, [encoding], images)
+    corrected = with_corrections(captured, stats, correcting, [encoding], calibration)
     (found,) = corrected.corrections.values()
     integers = integer_weights(quantize(captured, corrected, correcting, encoding))
     for name, steps in found.weight_steps.items():
@@ -142,15 +148,16 @@ def test_without_a_readable_image_nothing_is_corrected(
     captured: Captured, stats: Stats, correcting: Recipe, tmp_path: Path
 ) -> None:
     (tmp_path / "photo.png").write_bytes(b"no picture")
+    unreadable = CalibrationImages(open_dataset(str(tmp_path)), captured.spec.input, 6)
     with pytest.raises(DataError, match="cannot be corrected"):
-        with_corrections(captured, stats, correcting, [ENCODINGS["onnxruntime"]], open_dataset(str(tmp_path)))
+        with_corrections(captured, stats, correcting, [ENCODINGS["onnxruntime"]], unreadable)
 
 
 def test_encodings_that_compute_the_same_share_their_corrections(
-    captured: Captured, stats: Stats, correcting: Recipe
+    captured: Captured, stats: Stats, correcting: Recipe, calibration: CalibrationImages
 ) -> None:
     pair = [ENCODINGS["onnxruntime"], ENCODINGS["tflite"]]
-    corrected = with_corrections(captured, stats, correcting, pair, open_dataset("builtin", split="val"))
+    corrected = with_corrections(captured, stats, correcting, pair, calibration)
     assert list(corrected.corrections) == ["affine lowered"]
     assert Stats.model_validate_json(corrected.model_dump_json()) == corrected
 
@@ -172,10 +179,24 @@ def test_a_recipe_can_do_without(captured: Captured, stats: Stats, recipe: Recip
     assert all(torch.equal(a, b) for a, b in zip(left, right, strict=True))
 
 
-@pytest.mark.parametrize("images", [7, 40, 100])
-def test_only_images_that_the_calibration_lists_are_looked_at(images: int) -> None:
+@pytest.mark.parametrize("count", [7, 40, 100])
+def test_an_image_is_decoded_once_however_often_it_is_looked_at(captured: Captured, count: int) -> None:
     dataset = open_dataset("builtin", split="val")
-    listed = {image.image_id for image in calibration_images(dataset, images)}
-    again = [image.image_id for image in calibration_images(dataset, images, 32)]
-    assert set(again) <= listed
-    assert len(set(again)) == min(images, 32)
+    read: list[int] = []
+
+    class Counted(type(dataset)):  # type: ignore[misc]
+        def __getitem__(self, index: int) -> LabelledImage:
+            read.append(index)
+            return super().__getitem__(index)
+
+    dataset.__class__ = Counted
+    images = CalibrationImages(dataset, captured.spec.input, count)
+    again = images.again()
+    all_of_them = [tensor for _, tensor in images]
+    assert len(images.again()) == len(again) == min(count, 32)
+    assert sorted(read) == sorted(set(read))
+    assert len(read) == len(all_of_them) == len(images) == min(count, len(dataset))
+    assert sum(any(torch.equal(one, other) for other in all_of_them) for one in again) == len(again)
+    assert [image.image_id for image in calibration_images(dataset, count)] == [
+        image.image_id for image, _ in images
+    ]

@@ -23,7 +23,7 @@ from edgedet_calibration.equalization import (
     equalizing_factors,
     measured_factors,
 )
-from edgedet_calibration.recipe import Recipe
+from edgedet_calibration.images import CalibrationImages
 
 _aten = torch.ops.aten
 
@@ -203,7 +203,7 @@ def test_detector_and_graph_are_equalized_alike(backbone: str) -> None:
     detector = build_detector(config).eval()
     captured = capture(detector)
     dataset = open_dataset("builtin", split="val")
-    factors = measured_factors(captured, dataset, Recipe(images=3))
+    factors = measured_factors(captured, CalibrationImages(dataset, config.input, 3))
     assert len(factors) > 3
     changed = copy.deepcopy(detector)
     equalize(changed, captured, factors)

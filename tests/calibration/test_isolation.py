@@ -14,6 +14,7 @@ from edgedet.preprocess import preprocess
 from edgedet.spec import InputSpec
 from edgedet_calibration.collect import collect
 from edgedet_calibration.encodings import ENCODINGS
+from edgedet_calibration.images import CalibrationImages
 from edgedet_calibration.isolation import Isolation, Layer
 from edgedet_calibration.placement import place
 from edgedet_calibration.quantize import quantize
@@ -80,8 +81,8 @@ def squeezing() -> Captured:
 def test_without_any_layer_a_lowered_graph_computes_the_float_outputs(
     squeezing: Captured, recipe: Recipe
 ) -> None:
-    dataset = open_dataset("builtin", split="val")
-    stats = collect(squeezing, place(squeezing.graph_module), dataset, recipe)
+    images = CalibrationImages(open_dataset("builtin", split="val"), squeezing.spec.input, recipe.images)
+    stats = collect(squeezing, place(squeezing.graph_module), images)
     isolation = Isolation(squeezing, stats, recipe, ENCODINGS["onnxruntime"])
     tensor = first_tensor(squeezing)
     with torch.inference_mode():

@@ -71,7 +71,7 @@ def exported(quantized: QuantizedDetector, encoding: str) -> torch.fx.GraphModul
     """What is exported from its checkpoint."""
     captured = capture(Detector(quantized.config, quantized.backbone, quantized.head).eval())
     stats = Stats.learned("", captured.spec.input, quantized.learned_ranges())
-    return quantize(captured, stats, Recipe().learned(), ENCODINGS[encoding])
+    return quantize(captured, stats, Recipe().learned(pair_safe=True), ENCODINGS[encoding])
 
 
 @torch.no_grad()

@@ -12,6 +12,7 @@ from edgedet.errors import ConfigError
 from edgedet.models.capture import Captured, parameter_of
 from edgedet.preprocess import preprocess
 from edgedet_calibration.encodings import ENCODINGS
+from edgedet_calibration.images import CalibrationImages
 from edgedet_calibration.placement import CLAMPS, WEIGHTED, Placement, place
 from edgedet_calibration.quantize import quant_params, quantize
 from edgedet_calibration.recipe import Recipe
@@ -105,17 +106,17 @@ def test_a_layer_that_the_recipe_names_stays_float(captured: Captured, stats: St
 
 
 def test_calibration_is_the_same_bit_for_bit_when_repeated(
-    captured: Captured, placement: Placement, stats: Stats, recipe: Recipe
+    captured: Captured, placement: Placement, stats: Stats, calibration: CalibrationImages
 ) -> None:
     from edgedet_calibration.collect import collect
 
-    again = collect(captured, placement, open_dataset("builtin", split="val"), recipe)
+    again = collect(captured, placement, calibration)
     assert again == stats
     assert np.all([tensor.low <= tensor.high for tensor in again.tensors.values()])
 
 
 def test_the_bias_of_a_channel_without_weights_survives_quantization(
-    captured: Captured, recipe: Recipe
+    captured: Captured, recipe: Recipe, calibration: CalibrationImages
 ) -> None:
     import copy
 
@@ -128,7 +129,7 @@ def test_the_bias_of_a_channel_without_weights_survives_quantization(
         weight[0] = 0
         bias[0] = 3.0
     dead = Captured(graph_module, captured.spec)
-    stats = collect(dead, place(graph_module), open_dataset("builtin", split="val"), recipe)
+    stats = collect(dead, place(graph_module), calibration)
     for encoding in ENCODINGS.values():
         quantized = quantize(dead, stats, recipe, encoding)
         node = next(node for node in quantized.graph.nodes if node.target in WEIGHTED)

@@ -18,6 +18,7 @@ from edgedet.data import open_dataset
 from edgedet_calibration.calibrate import calibrate
 from edgedet_calibration.correction import with_corrections
 from edgedet_calibration.encodings import ENCODINGS
+from edgedet_calibration.images import CalibrationImages
 from edgedet_calibration.recipe import Recipe
 from edgedet_calibration.weight_steps import packed
 from edgedet_export import exporter, verify
@@ -37,7 +38,7 @@ def capture_once() -> Iterator[None]:
 def collected(checkpoint: Path) -> dict[str, Any]:
     """What four images show the small detector, with the corrections of ONNX Runtime and TFLite."""
     captured = exporter._capture(checkpoint, None)
-    images = open_dataset("builtin", split="val")
+    images = CalibrationImages(open_dataset("builtin", split="val"), captured.spec.input, RECIPE.images)
     stats = calibrate(captured, images, RECIPE)
     stats = with_corrections(captured, stats, RECIPE, [ENCODINGS["onnxruntime"]], images)
     return stats.model_dump(mode="json")

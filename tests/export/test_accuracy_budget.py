@@ -18,6 +18,7 @@ from edgedet_calibration.calibrate import calibrate
 from edgedet_calibration.collect import collect
 from edgedet_calibration.correction import with_corrections
 from edgedet_calibration.encodings import ENCODINGS
+from edgedet_calibration.images import CalibrationImages
 from edgedet_calibration.placement import place
 from edgedet_calibration.recipe import Recipe
 from edgedet_export.accuracy_budget import AccuracyBudget, BudgetReport, Calibrated, _smallest, hold_budget
@@ -56,8 +57,8 @@ def with_fragile_layer(captured: Captured) -> Captured:
 
 
 def calibrated(captured: Captured, recipe: Recipe) -> Calibrated:
-    images = SyntheticDataset("val", size=4)
-    stats = collect(captured, place(captured.graph_module), images, recipe)
+    images = CalibrationImages(SyntheticDataset("val", size=4), captured.spec.input, recipe.images)
+    stats = collect(captured, place(captured.graph_module), images)
     return Calibrated(captured, stats, recipe, [ENCODINGS["onnxruntime"], ENCODINGS["tflite"]], images)
 
 
@@ -79,8 +80,8 @@ def test_the_one_fragile_layer_is_found_and_the_accuracy_kept(captured: Captured
 def test_what_is_kept_float_is_corrected_for_with_everything_switched_on(
     captured: Captured, judge: Dataset
 ) -> None:
-    images, recipe = SyntheticDataset("val", size=4), Recipe(images=4, weights="per_tensor")
-    fragile = with_fragile_layer(captured)
+    recipe, fragile = Recipe(images=4, weights="per_tensor"), with_fragile_layer(captured)
+    images = CalibrationImages(SyntheticDataset("val", size=4), captured.spec.input, 4)
     encodings = [ENCODINGS["onnxruntime"]]
     stats = with_corrections(fragile, calibrate(fragile, images, recipe), recipe, encodings, images)
     given = Calibrated(fragile, stats, recipe, encodings, images)

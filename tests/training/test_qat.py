@@ -43,10 +43,13 @@ def test_its_checkpoint_is_a_detector_with_the_ranges_of_all_quantized_tensors(
     assert quantized.checkpoint.name == "tiny_qat.safetensors"
     detector = load_checkpoint(quantized.checkpoint)
     assert read_state(quantized.checkpoint).keys() == read_state(trained_in_float).keys()
-    ranges = read_ranges(quantized.checkpoint)
+    learned = read_ranges(quantized.checkpoint)
+    assert learned is not None
+    assert learned.pair_safe
+    ranges = learned.tensors
     assert set(place(capture(detector).graph_module).ranges) <= set(ranges)
     assert all(low <= 0 <= high and low < high for low, high in ranges.values())
-    assert read_ranges(trained_in_float) == {}
+    assert read_ranges(trained_in_float) is None
     assert '"quantized":true' in read_info(quantized.checkpoint).training
 
 
@@ -82,7 +85,9 @@ def test_its_integers_stay_nearer_to_the_float_detector_the_more_it_listens_to_i
         run = train(
             tiny_config({"[optimizer]": learned}), output=folder, weights=trained_in_float, quantized=True
         )
-        integers = QuantizedDetector(load_checkpoint(run.checkpoint), read_ranges(run.checkpoint)).eval()
+        integers = QuantizedDetector(
+            load_checkpoint(run.checkpoint), read_ranges(run.checkpoint).tensors
+        ).eval()
         with torch.no_grad():
             batch = torch.from_numpy(np.concatenate(images))
             (_, expected), (_, found) = teacher(batch), integers(batch)
