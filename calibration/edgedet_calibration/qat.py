@@ -242,7 +242,7 @@ class _RoundedLayer(nn.Module):
         self._source = (detector.get_submodule(layer), norm)  # in a tuple: they stay the detector's
         self._has_bias, self._is_gate, self._factor = origin.bias is not None, origin.is_gate, factor
         self._operator, self._rest = node.target, tuple(node.args[3:])
-        self._pair_safe = not is_depthwise(node)
+        self._pair_safe = not is_depthwise(node, detector.get_parameter(origin.weight))
 
     def forward(self, values: Tensor) -> Tensor:
         """The layer of rounded weights."""

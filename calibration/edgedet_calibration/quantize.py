@@ -111,7 +111,7 @@ def plan(captured: Captured, stats: Stats, recipe: Recipe, encoding: Encoding) -
     for node in _weighted_nodes(graph_module, placement):
         weight = parameter_of(graph_module, node.args[1])
         assert weight is not None
-        if recipe.pair_safe and encoding.pair_safe and not is_depthwise(node):
+        if recipe.pair_safe and encoding.pair_safe and not is_depthwise(node, weight):
             paired.add(node.name)
         rule = ScaleRule(
             per_channel=recipe.weights == "per_channel",

@@ -60,9 +60,7 @@ def smallest_weight_scale(bias: Tensor, input_scale: float) -> float:
     return max(SMALLEST_WEIGHT_SCALE, float(bias.detach().abs().max()) / (_LARGEST_BIAS * input_scale))
 
 
-def is_depthwise(node: Node) -> bool:
+def is_depthwise(node: Node, weight: Tensor) -> bool:
     """Whether each channel of a convolution has one filter of its own: kernels add no neighbours then."""
     groups = node.args[6] if len(node.args) > 6 else 1
-    source = node.args[0]
-    assert isinstance(source, Node)
-    return bool(groups == source.meta["val"].shape[1] == node.meta["val"].shape[1])
+    return groups == len(weight) and len(weight) > 1 and weight.shape[1] == 1

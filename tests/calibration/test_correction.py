@@ -12,6 +12,7 @@ from edgedet.data import LabelledImage, open_dataset
 from edgedet.errors import BundleError, DataError
 from edgedet.models.capture import Captured
 from edgedet.preprocess import preprocess
+from edgedet.saturation import IntegerLayer, overflows
 from edgedet_calibration import correction
 from edgedet_calibration.correction import with_corrections
 from edgedet_calibration.encodings import ENCODINGS, Encoding
@@ -111,7 +112,7 @@ def test_rounding_by_least_squares_comes_nearer_and_keeps_every_scale(
     encoding = ENCODINGS[name]
     noise, weights = [], []
     for rounding in ("nearest", "least_squares"):
-        recipe = correcting.model_copy(update={"rounding": rounding})
+        recipe = correcting.model_copy(update={"rounding": rounding, "pair_safe": False})
         corrected = with_corrections(captured, stats, recipe, [encoding], calibration)
         quantized = quantize(captured, corrected, recipe, encoding)
         noise.append(noise_db(captured, quantized, tensors))
@@ -124,6 +125,31 @@ def test_rounding_by_least_squares_comes_nearer_and_keeps_every_scale(
         changed.append(float((integers != weights[1][layer][0]).float().mean()))
     assert sum(share > 0 for share in changed) > len(changed) / 2
     assert sum(changed) / len(changed) < 0.7  # rounded again, not replaced
+
+
+@pytest.mark.parametrize(
+    "name", ["onnxruntime", *(pytest.param(n, marks=pytest.mark.slow) for n in ("openvino", "tflite"))]
+)
+def test_weights_that_no_sum_can_overflow_with_cost_less_than_half_a_decibel(
+    captured: Captured,
+    stats: Stats,
+    correcting: Recipe,
+    tensors: list[torch.Tensor],
+    calibration: CalibrationImages,
+    name: str,
+) -> None:
+    encoding, noise = ENCODINGS[name], []
+    for pair_safe in (False, True):
+        recipe = correcting.model_copy(update={"rounding": "least_squares", "pair_safe": pair_safe})
+        corrected = with_corrections(captured, stats, recipe, [encoding], calibration)
+        quantized = quantize(captured, corrected, recipe, encoding)
+        noise.append(noise_db(captured, quantized, tensors))
+        layers = [
+            IntegerLayer(layer, integers.numpy(), is_depthwise=integers.shape[1] == 1)
+            for layer, (integers, _) in integer_weights(quantized).items()
+        ]
+        assert (overflows(layers) == ()) == pair_safe
+    assert noise[1] > noise[0] - 0.5
 
 
 def test_layers_that_read_too_much_are_rounded_to_nearest(
