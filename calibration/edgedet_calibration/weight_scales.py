@@ -63,4 +63,4 @@ def smallest_weight_scale(bias: Tensor, input_scale: float) -> float:
 def is_depthwise(node: Node, weight: Tensor) -> bool:
     """Whether each channel of a convolution has one filter of its own: kernels add no neighbours then."""
     groups = node.args[6] if len(node.args) > 6 else 1
-    return groups == len(weight) and len(weight) > 1 and weight.shape[1] == 1
+    return bool(groups == len(weight) > 1) and weight.shape[1] == 1
