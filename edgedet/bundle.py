@@ -19,7 +19,7 @@ from pydantic import Field, ValidationError
 from edgedet.embedded import plan_sidecar
 from edgedet.errors import BundleError, MissingError, UsageError
 from edgedet.files import inside, sha256_of
-from edgedet.registry import install_command
+from edgedet.registry import RUNTIMES, install_command
 from edgedet.spec import (
     SCHEMA_VERSION,
     Batch,
@@ -36,6 +36,7 @@ MANIFEST = "bundle.json"
 RUNTIME_OF_SUFFIX = {
     ".engine": "tensorrt",
     ".onnx": "ort",
+    ".rtx": "tensorrt-rtx",
     ".safetensors": "eager",
     ".tflite": "tflite",
     ".xml": "openvino",
@@ -46,7 +47,7 @@ def companions(path: Path) -> tuple[Path, ...]:
     """The files that a runtime reads, where they exist, when it opens this one."""
     if path.suffix == ".xml":
         return (path.with_suffix(".bin"),)
-    return (plan_sidecar(path),) if path.suffix == ".engine" else ()
+    return (plan_sidecar(path),) if path.suffix in (".engine", ".rtx") else ()
 
 
 def runtime_of(path: Path) -> str:
@@ -87,20 +88,26 @@ class Artifact(Value):
 
     `runtime` is empty where no runtime of this project opens the file as it is: the ONNX that TensorRT builds
     an engine from on the device. `batch` is how many images one inference takes.
+
+    `verified_by` names the runtime that the export compared with the source where `runtime` is not the one:
+    an engine that was built without its GPU was compared as the ONNX that it was built from.
     """
 
     target: str
     precision: Precision
     batch: Batch = 1
     runtime: str
+    verified_by: str = ""
     files: tuple[FileEntry, ...] = Field(min_length=1)
     quantization: QuantizationSpec | None = None
     note: str = ""
 
     @property
     def bytes(self) -> int:
-        """Size of all its files."""
-        return sum(file.bytes for file in self.files)
+        """Size of what its runtime reads; the ONNX beside an engine is there to build it again."""
+        first = Path(self.files[0].path)
+        read = {path.as_posix() for path in (first, *companions(first))}
+        return sum(file.bytes for file in self.files if file.path in read)
 
 
 class Manifest(Value):
@@ -158,10 +165,11 @@ class Bundle:
         if unbuilt is not None:
             return MissingError(
                 f"{self.root} has no {unbuilt.precision} engine for {runtime}",
-                got="the TensorRT engine was not built where the bundle was exported"
+                got="the engine was not built where the bundle was exported"
                 + (f" ({unbuilt.note})" if unbuilt.note else ""),
-                expected="an engine, which only the device that runs it can build",
-                fix=f"on that device: {install_command('tensorrt')}, then export again with --to tensorrt",
+                expected="an engine, which for tensorrt only the device that runs it can build",
+                fix=f"there: {install_command(RUNTIMES.entry(unbuilt.target).extra)}, then export again with "
+                f"--to {unbuilt.target}",
             )
         have = ", ".join(
             artifact_name(a.runtime, a.precision, a.batch) for a in self.manifest.artifacts if a.runtime

@@ -18,6 +18,7 @@ _PACKAGES = (
     "opencv-python-headless",
     "openvino",
     "tensorrt",
+    "tensorrt-rtx-cu12-libs",
     "tflite-runtime",
     "torch",
 )

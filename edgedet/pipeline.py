@@ -120,7 +120,8 @@ def load(
     """Open a bundle or a lone artifact.
 
     Args:
-        path: A bundle folder, or one .onnx, .xml, .tflite, .engine or .safetensors file with its spec inside.
+        path: A bundle folder, or one .onnx, .xml, .tflite, .engine, .rtx or .safetensors file with its spec
+            inside.
         runtime: One of the names in `edgedet.registry.RUNTIMES`; by default the first one installed.
         precision: One of `edgedet.spec.PRECISIONS`; by default the first that the runtime has, in that order.
         threads: CPU threads of the runtime; by default the vendor's choice.

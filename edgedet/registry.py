@@ -145,6 +145,12 @@ RUNTIMES = Table(
         "tensorrt": Entry(
             "edgedet_runtimes.trt:TensorRtRuntime", "tensorrt", "TensorRT engines", ("trt", "engine")
         ),
+        "tensorrt-rtx": Entry(
+            "edgedet_runtimes.rtx:TensorRtRtxRuntime",
+            "tensorrt-rtx",
+            "TensorRT for RTX engines",
+            ("rtx", "trt-rtx"),
+        ),
         "tflite": Entry(
             "edgedet_runtimes.tflite:TfliteRuntime",
             "tflite",
@@ -169,6 +175,12 @@ TARGETS = Table(
             "export",
             "strongly typed ONNX, engine",
             ("trt", "engine"),
+        ),
+        "tensorrt-rtx": Entry(
+            "edgedet_export.rtx_target:TensorRtRtxTarget",
+            "export",
+            "TensorRT for RTX engine",
+            ("rtx", "trt-rtx"),
         ),
         "tflite": Entry(
             "edgedet_export.tflite_target:TfliteTarget", "export", "TFLite flatbuffer", ("litert", "tf-lite")

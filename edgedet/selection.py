@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from edgedet import registry
 from edgedet.bundle import Artifact, Bundle, artifact_name
-from edgedet.errors import UsageError
+from edgedet.errors import MissingDeviceError, MissingError, UsageError
 from edgedet.spec import PRECISIONS, Precision, Value
 
 # The checkpoint in PyTorch: a bundle has it in float and for one image only, and that it has no other is not
@@ -119,6 +119,23 @@ def check_precision(name: str) -> Precision:
         got=repr(name),
         expected="one of " + ", ".join(PRECISIONS),
         fix="use one of those",
+    )
+
+
+def cannot_run(artifact: Artifact, why: MissingError, where: str = "") -> Skipped:
+    """An artifact that is left out because a machine, here or at an address, lacks what runs it.
+
+    Nothing is missing where the export could only build it: it is for another machine.
+    """
+    reason = str(why)
+    if artifact.verified_by:
+        lacks = "" if isinstance(why, MissingDeviceError) else f"; {why.got}. Fix: {why.fix}"
+        reason = (f"{where}: " if where else "") + artifact.note + lacks
+    return Skipped(
+        runtime=artifact.runtime,
+        precision=artifact.precision,
+        reason=reason,
+        missing=not artifact.verified_by,
     )
 
 

@@ -163,7 +163,7 @@ def full_bundle(shared_folder: Path, trained: Path) -> Bundle:
     written."""
     pytest.importorskip("litert_torch", reason="the export extra is not installed")
     images = open_dataset("builtin", split="val")
-    targets = "onnx openvino tflite tensorrt"
+    targets = "onnx openvino tflite tensorrt tensorrt-rtx"
     return open_bundle(_made_once(shared_folder / "full", trained, targets, "fp32 fp16 int8", images))
 
 

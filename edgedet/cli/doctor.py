@@ -32,7 +32,9 @@ import json, sys
 from edgedet import errors, registry
 found = {"version": "", "problem": "", "fix": ""}
 try:
-    found["version"] = registry.RUNTIMES.load(sys.argv[1]).version()
+    runtime = registry.RUNTIMES.load(sys.argv[1])
+    found["version"] = runtime.version()
+    runtime.check_device()
 except errors.EdgedetError as exc:
     found.update(problem=exc.got, fix=exc.fix)
 print("\\n" + json.dumps(found), flush=True)
@@ -53,6 +55,12 @@ class _Part:
 
 
 _PARTS = (
+    _Part(
+        "build-rtx",
+        "TensorRT for RTX engines, without a GPU",
+        {"tensorrt_rtx_bindings": "tensorrt-rtx-cu12-libs"},
+        "tensorrt-rtx",
+    ),
     _Part(
         "evaluate",
         "mAP, VOC files",

@@ -12,7 +12,7 @@ from edgedet.cli.output import Output
 from edgedet.errors import MissingError
 from edgedet.executed import ExecutedGraph, OperatorKind, claims_integers
 from edgedet.pipeline import load
-from edgedet.selection import FLOAT, Skipped, select
+from edgedet.selection import FLOAT, Skipped, cannot_run, select
 from edgedet.spec import Precision
 
 
@@ -59,7 +59,7 @@ def _graphs(
         except MissingError as exc:
             if chosen is not None:
                 raise
-            skipped.append(Skipped(runtime=artifact.runtime, precision=artifact.precision, reason=str(exc)))
+            skipped.append(cannot_run(artifact, exc))
             continue
         with opened:
             yield artifact.precision, artifact.runtime, opened.executed()

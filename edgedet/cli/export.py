@@ -1,7 +1,8 @@
 """`edgedet export`: a checkpoint to a bundle.
 
-The `tensorrt` target builds an engine where TensorRT and a GPU are; elsewhere it keeps the ONNX that an
-engine is built from, and the exit code is 3 although the bundle is written.
+The `tensorrt` target builds an engine where TensorRT and a GPU are, `tensorrt-rtx` where its extra is
+installed; elsewhere they keep the ONNX that an engine is built from, and the exit code is 3 although the
+bundle is written. An engine that was built and that nothing here can run is no reason for it.
 """
 
 from __future__ import annotations
@@ -47,6 +48,14 @@ BatchesOption = Annotated[
         help="Images of one inference, separated by commas, 1 among them: a file for each, for benchmarks.",
     ),
 ]
+ComputeCapabilityOption = Annotated[
+    str | None,
+    typer.Option(
+        "--compute-capability",
+        metavar="X.Y",
+        help="The RTX GPU that tensorrt-rtx builds for, such as 8.6; without it, all from 8.0 on.",
+    ),
+]
 ConfigOption = Annotated[
     Path | None,
     typer.Option(
@@ -84,6 +93,7 @@ def run(
     to: TargetsOption = "onnx,openvino,tflite",
     precision: PrecisionsOption = "fp32",
     batch: BatchesOption = "1",
+    compute_capability: ComputeCapabilityOption = None,
     calibration: CalibrationOption = None,
     split: SplitOption = None,
     recipe: Annotated[Path | None, typer.Option(metavar="TOML", help="How int8 is quantized.")] = None,
@@ -96,8 +106,8 @@ def run(
 ) -> None:
     """Export a checkpoint to a bundle.
 
-    The exit code is 3 if a TensorRT engine was asked for and cannot be built here; the bundle then has the
-    ONNX that it is built from.
+    The exit code is 3 if an engine was asked for and cannot be built here; the bundle then has the ONNX that
+    it is built from.
     """
     targets, precisions = targets_from(to), precisions_from(precision) or ()
     batches = numbers_from(batch, "--batch", MOST_IMAGES)
@@ -120,6 +130,7 @@ def run(
                 config=None if config is None else read_detector_config(config),
                 budget=budget_from(max_drop, data, data_split),
                 batches=batches,
+                compute_capability=compute_capability,
             ),
             bars,
         )
@@ -189,8 +200,9 @@ def _load_stats(path: Path, split: str | None) -> Stats:
 
 def show(report: ExportReport, output: Output) -> None:
     """Print what was made, one line a target, precision and batch."""
+    builds = any(row.build_seconds is not None for row in report.rows)
     output.table(
-        ("target", "precision", "status", "file", "MB", "SNR dB", "seconds", "note"),
+        ("target", "precision", "status", "file", "MB", "SNR dB", "seconds", *["build s"] * builds, "note"),
         [
             (
                 row.target,
@@ -200,6 +212,7 @@ def show(report: ExportReport, output: Output) -> None:
                 megabytes(row.bytes),
                 f"{row.output_snr_db:.1f}",
                 f"{row.seconds:.1f}",
+                *[None if row.build_seconds is None else f"{row.build_seconds:.1f}"] * builds,
                 row.note,
             )
             for row in report.rows

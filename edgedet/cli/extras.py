@@ -20,6 +20,7 @@ EXTRA_OF_PACKAGE = {
     "openvino": "openvino",
     "safetensors": "torch",
     "tensorrt": "tensorrt",
+    "tensorrt_rtx_bindings": "tensorrt-rtx",
     "timm": "torch",
     "torch": "torch",
     "torchao": "export",

@@ -222,8 +222,11 @@ def show_notes(report: ParityReport, output: Output) -> None:
             output.line(f"{row.name}: {reason}")
         for note in row.notes:
             output.line(f"{row.name}: {note}")
+    reasons: dict[str, list[str]] = {}
     for left_out in report.not_compared:
-        output.line(f"{left_out.name} was not compared: {left_out.reason}")
+        reasons.setdefault(left_out.reason, []).append(left_out.name)
+    for reason, names in reasons.items():
+        output.line(f"{', '.join(names)} {'were' if len(names) > 1 else 'was'} not compared: {reason}")
     show_baseline(report, output)
 
 

@@ -18,7 +18,7 @@ from edgedet.parity.layers import IntermediateSource
 from edgedet.parity.view import View, open_alone
 from edgedet.pipeline import RuntimeLike
 from edgedet.preprocess import preprocess
-from edgedet.selection import FLOAT, Skipped
+from edgedet.selection import FLOAT, Skipped, cannot_run
 from edgedet.spec import DetectorSpec
 
 REFERENCE = (FLOAT, "fp32")
@@ -117,9 +117,7 @@ def open_artifacts(
             if asked:
                 raise
             missing = missing or exc
-            skipped.append(
-                Skipped(runtime=artifact.runtime, precision=artifact.precision, reason=str(exc), missing=True)
-            )
+            skipped.append(cannot_run(artifact, exc))
     if not opened and missing is not None:
         raise missing
     return opened

@@ -23,7 +23,7 @@ from edgedet.parity.on_device import tensor_sha256
 from edgedet.parity.view import View
 from edgedet.preprocess import preprocess
 from edgedet.progress import Track
-from edgedet.selection import Skipped
+from edgedet.selection import Skipped, cannot_run
 from edgedet.spec import DetectorSpec
 
 _BUNDLE = "bundle"
@@ -166,11 +166,7 @@ class DeviceRun:
             error = error_from(about, str(self.device.address))
             if asked or not isinstance(error, MissingError):
                 raise error
-            self.skipped.append(
-                Skipped(
-                    runtime=artifact.runtime, precision=artifact.precision, reason=str(error), missing=True
-                )
-            )
+            self.skipped.append(cannot_run(artifact, error, str(self.device.address)))
         if not self.sources:
             raise error_from(first["opened"][0], str(self.device.address))
         return Environment.model_validate(first["environment"])

@@ -18,7 +18,7 @@ from edgedet.boxes import Floats
 from edgedet.bundle import MANIFEST, Artifact, FileEntry, Manifest
 from edgedet.data import Dataset, open_dataset
 from edgedet.data.coverage import Coverage
-from edgedet.errors import CheckpointError, MissingError, UsageError
+from edgedet.errors import CheckpointError, UsageError
 from edgedet.evaluate import evaluate
 from edgedet.files import sha256_of, staged_directory, write_atomically
 from edgedet.models.capture import Captured, capture
@@ -29,9 +29,11 @@ from edgedet.spec import CALIBRATED, MOST_IMAGES, Batch, Precision, Provenance, 
 from edgedet_export.accuracy_budget import AccuracyBudget, BudgetReport, Calibrated, hold_budget
 from edgedet_export.batch import with_batch
 from edgedet_export.half import check_fits_half
+from edgedet_export.outcome import note_of
 from edgedet_export.quiet import converter
-from edgedet_export.target import Exported, Source, Target
-from edgedet_export.verify import verification_tensors, verify
+from edgedet_export.target import Source, Target
+from edgedet_export.targets import load_targets
+from edgedet_export.verify import verification_tensors, verify_exported
 
 if TYPE_CHECKING:
     from edgedet.models.config import DetectorConfig
@@ -55,6 +57,7 @@ _TOOLS = (
     "litert-torch",
     "ai-edge-litert",
     "ai-edge-quantizer",
+    "tensorrt-rtx-cu12-libs",
 )
 
 
@@ -74,6 +77,7 @@ class ExportRequest:
         config: The detector, for a file of weights that does not describe it.
         budget: How much mAP INT8 may lose; layers stay float for it.
         batches: Images of one inference; of each artifact one for each of them. 1 is always among them.
+        compute_capability: The one that engines for RTX GPUs are built for; None for portable ones.
     """
 
     checkpoint: Path
@@ -87,22 +91,25 @@ class ExportRequest:
     stats: Stats | None = None
     budget: AccuracyBudget | None = None
     batches: tuple[int, ...] = (1,)
+    compute_capability: str | None = None
 
 
 class ExportRow(Value):
     """One artifact: what was written and how far its outputs are from its source's on real images.
 
-    `status` is "not built" where the device format could not be built on this machine, and `note` says why.
+    `status` is "not built" where the device format could not be built on this machine, "built" where nothing
+    here can run it, and `note` says why. `build_seconds` are a part of `seconds`.
     """
 
     target: str
     precision: Precision
-    status: Literal["ok", "not built"]
+    status: Literal["ok", "built", "not built"]
     file: str
     bytes: int
     max_relative_error: float
     output_snr_db: float
     seconds: float
+    build_seconds: float | None = None
     note: str = ""
     batch: Batch = 1
 
@@ -133,7 +140,7 @@ def export_bundle(request: ExportRequest, track: Track = silent) -> ExportReport
         VendorError: A converter failed.
     """
     with converter("the converters' own import"):
-        targets = {name: registry.TARGETS.load(name)() for name in dict.fromkeys(request.targets)}
+        targets = load_targets(request.targets, request.compute_capability)
     _check_request(request, targets)
     with staged_directory(request.output, overwrite=request.overwrite, marker=MANIFEST) as folder:
         export = _Export(request, targets.values(), folder, track)
@@ -289,22 +296,32 @@ class _Export:
         folder = self.folder / precision / (f"batch{batch}" if batch > 1 else "")
         folder.mkdir(exist_ok=True)
         exported = target.export(self._batched(source, batch), folder)
-        # What TensorRT cannot open here, ONNX Runtime can: the same graph, its other half.
-        runtime = "ort" if exported.missing else target.runtime
-        verified = verify(exported.files[0], runtime, source, self._tensors, batch)
-        if self.budget is not None and precision in CALIBRATED and not exported.missing and batch == 1:
-            self.budget = self._judged(f"{name} {precision}", exported.files[0], runtime, source)
-        artifact = self._record(name, target, source, exported, batch)
+        verified = verify_exported(exported, target.runtime, source, self._tensors, batch)
+        if self.budget is not None and precision in CALIBRATED and not verified.stood_in and batch == 1:
+            self.budget = self._judged(f"{name} {precision}", exported.files[0], target.runtime, source)
+        files = tuple(FileEntry.of(self.folder, path) for path in exported.files)
+        artifact = Artifact(
+            target=name,
+            precision=precision,
+            batch=batch,
+            runtime="" if exported.missing else target.runtime,
+            verified_by=verified.stood_in,
+            files=files,
+            quantization=source.spec.quantization,
+            note=note_of(exported, verified),
+        )
+        self.artifacts.append(artifact)
         self.rows.append(
             ExportRow(
                 target=name,
                 precision=precision,
-                status="not built" if exported.missing else "ok",
+                status="not built" if exported.missing else "built" if verified.lacks else "ok",
                 file=artifact.files[0].path,
                 bytes=artifact.bytes,
                 max_relative_error=verified.max_relative_error,
                 output_snr_db=verified.snr_db,
                 seconds=round(time.perf_counter() - began, 2),
+                build_seconds=None if exported.build_seconds is None else round(exported.build_seconds, 2),
                 note=f"{artifact.note}; {exported.missing.fix}" if exported.missing else artifact.note,
                 batch=batch,
             )
@@ -328,20 +345,6 @@ class _Export:
             tools=self.captured.spec.provenance.tools,
             created=datetime.now(UTC).isoformat(timespec="seconds"),
         )
-
-    def _record(self, name: str, target: Target, source: Source, exported: Exported, batch: int) -> Artifact:
-        missing = exported.missing
-        artifact = Artifact(
-            target=name,
-            precision=source.spec.precision,
-            batch=batch,
-            runtime="" if missing else target.runtime,
-            files=tuple(FileEntry.of(self.folder, path) for path in exported.files),
-            quantization=source.spec.quantization,
-            note=_why_not_built(missing) if missing else "",
-        )
-        self.artifacts.append(artifact)
-        return artifact
 
     def _calibrate(self, track: Track) -> None:
         from edgedet_calibration.recipe import Recipe
@@ -446,10 +449,6 @@ def _capture(checkpoint: Path, config: DetectorConfig | None = None) -> Captured
     )
     with torch.no_grad():
         return capture(detector, detector.spec().model_copy(update={"provenance": provenance}))
-
-
-def _why_not_built(missing: MissingError) -> str:
-    return f"engine not built here: {missing.got or missing.summary}; ONNX Runtime ran its ONNX"
 
 
 def _check_finite(source: Source, tensor: Floats) -> None:

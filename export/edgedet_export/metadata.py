@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from edgedet.embedded import RT_INFO_PATH, SPEC_KEY, plan_sidecar
+from edgedet.embedded import RT_INFO_PATH, SPEC_KEY, bound_spec, plan_sidecar
 from edgedet.errors import BundleError
 from edgedet.files import write_atomically
 from edgedet.spec import DetectorSpec
@@ -70,9 +70,9 @@ def embed_tflite(path: Path, spec: DetectorSpec) -> None:
 
 
 def embed_tensorrt(path: Path, spec: DetectorSpec) -> Path:
-    """Write the spec beside a TensorRT plan, which must not be changed; returns the file that was written."""
+    """Write the spec beside a TensorRT plan, bound to it by its sha256; returns the file that was written."""
     sidecar = plan_sidecar(path)
-    write_atomically(sidecar, spec.to_json())
+    write_atomically(sidecar, bound_spec(path, spec.to_json()))
     return sidecar
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, Protocol
+from typing import TYPE_CHECKING, ClassVar, Protocol, runtime_checkable
 
 from edgedet.errors import MissingError
 from edgedet.spec import DetectorSpec, Precision
@@ -39,10 +39,29 @@ class Exported:
     Attributes:
         files: The file that the runtime opens, then those that belong to it.
         missing: Why the device format could not be made from them here, where it could not.
+        stand_in: ONNX of the same graph, which ONNX Runtime verifies where this machine lacks what runs the
+            device format.
+        note: What the bundle says of it.
+        build_seconds: What building the device format took, where that is a step of its own.
     """
 
     files: tuple[Path, ...]
     missing: MissingError | None = None
+    stand_in: Path | None = None
+    note: str = ""
+    build_seconds: float | None = None
+
+
+@runtime_checkable
+class PerGpu(Protocol):
+    """A target whose device format can be for one GPU."""
+
+    def for_compute_capability(self, name: str) -> Target:
+        """The target for GPUs of one compute capability.
+
+        Raises:
+            UsageError: There is none of that name.
+        """
 
 
 class Target(Protocol):

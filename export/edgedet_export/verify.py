@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -13,12 +13,12 @@ import torch
 from edgedet import registry
 from edgedet.boxes import Floats
 from edgedet.data import Dataset, open_dataset
-from edgedet.errors import DataError, MissingExtraError, VerificationError
+from edgedet.errors import DataError, MissingError, MissingExtraError, VerificationError
 from edgedet.parity.compare import ERROR_LIMIT, OutputComparison
 from edgedet.parity.report import OutputDifference
 from edgedet.preprocess import preprocess
 from edgedet.spec import DetectorSpec, InputSpec, Precision
-from edgedet_export.target import Source
+from edgedet_export.target import Exported, Source
 
 # These tell a broken artifact from a sound one on four images. What quantization costs, and the stricter
 # budgets, are judged by parity on a whole data set.
@@ -49,10 +49,14 @@ class Verified:
     Attributes:
         max_relative_error: As in `OutputDifference`.
         snr_db: As in `OutputDifference`.
+        stood_in: The runtime that ran the artifact's stand-in, "" where the artifact itself was run.
+        lacks: Why its own runtime could not run what was built.
     """
 
     max_relative_error: float
     snr_db: float
+    stood_in: str = ""
+    lacks: MissingError | None = None
 
 
 def verification_tensors(dataset: Dataset, spec: InputSpec, batch: int = 1) -> list[Floats]:
@@ -87,6 +91,35 @@ def _add_different(tensors: dict[bytes, Floats], dataset: Dataset, spec: InputSp
         tensors.setdefault(hashlib.sha256(tensor.data).digest(), tensor)
         if len(tensors) >= count:
             return
+
+
+def verify_exported(
+    exported: Exported, runtime: str, source: Source, tensors: Sequence[Floats], batch: int = 1
+) -> Verified:
+    """Verify what a target wrote, through its runtime or, where this machine lacks that, as ONNX.
+
+    What TensorRT cannot build or open here, ONNX Runtime can: the same graph, its other half.
+
+    Args:
+        exported: What was written.
+        runtime: The target's.
+        source: As for `verify`.
+        tensors: As for `verify`.
+        batch: As for `verify`.
+
+    Raises:
+        VerificationError, BundleError: As `verify`.
+        MissingError: There is no stand-in for what cannot be run here.
+    """
+    if exported.missing is not None:
+        return replace(verify(exported.files[0], "ort", source, tensors, batch), stood_in="ort")
+    try:
+        return verify(exported.files[0], runtime, source, tensors, batch)
+    except MissingError as exc:
+        if exported.stand_in is None:
+            raise
+        verified = verify(exported.stand_in, "ort", source, tensors, batch)
+        return replace(verified, stood_in="ort", lacks=exc)
 
 
 def verify(

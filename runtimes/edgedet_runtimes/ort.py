@@ -24,6 +24,9 @@ _LOG_FATAL = 4
 
 _PROVIDERS = ["CPUExecutionProvider"]
 
+# Rounds float biases to int32, in steps that may be too small: what TensorRT adds as floats overflows.
+_REFUSED_OPTIMIZERS = "WeightBiasQuantization"
+
 _DTYPES = {
     "tensor(float)": "float32",
     "tensor(float16)": "float16",
@@ -88,6 +91,7 @@ def _options(threads: int | None) -> onnxruntime.SessionOptions:
     options = onnxruntime.SessionOptions()
     options.log_severity_level = _LOG_FATAL
     options.add_session_config_entry("session.load_model_format", "ONNX")  # and not its own format
+    options.add_session_config_entry("optimization.disable_specified_optimizers", _REFUSED_OPTIMIZERS)
     options.inter_op_num_threads = 1
     options.intra_op_num_threads = threads or 0
     return options

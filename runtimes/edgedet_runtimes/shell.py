@@ -79,6 +79,14 @@ class Runtime(ABC):
     def version() -> str:
         """The vendor's version, for `edgedet doctor` and reports."""
 
+    @classmethod  # noqa: B027
+    def check_device(cls) -> None:
+        """Refuse a machine that lacks the device which the vendor computes on; a CPU is always there.
+
+        Raises:
+            MissingDeviceError: The device or its driver is not there.
+        """
+
     @classmethod
     @abstractmethod
     def _embedded(cls, path: Path) -> str | None:

@@ -90,10 +90,25 @@ def test_a_runtime_works_when_its_own_module_can_be_loaded(
 def test_the_exit_code_is_3_where_no_runtime_works(
     edgedet: Command, modules: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name in ("ai_edge_litert", "onnxruntime", "openvino", "tensorrt", "tflite_runtime", "torch"):
+    runtimes = ("ai_edge_litert", "onnxruntime", "openvino", "tensorrt", "tflite_runtime", "torch")
+    for name in (*runtimes, "tensorrt_rtx_bindings"):
         package(modules, name, f"raise ModuleNotFoundError(name={name!r})")
     monkeypatch.setattr(doctor, "_PARTS", ())
     assert edgedet("doctor").code == 3
+
+
+def test_a_runtime_without_its_gpu_does_not_work_and_says_its_version(
+    edgedet: Command, modules: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    package(modules, "tensorrt_rtx_bindings", "__version__ = '1.7'\nclass ILogger: pass")
+    calls = "cudaMemcpyKind = type('K', (), {'cudaMemcpyHostToDevice': 1, 'cudaMemcpyDeviceToHost': 2})\n"
+    calls += "cudaError_t = type('E', (), {'cudaSuccess': 0})\ncudaGetDeviceCount = lambda: (0, 0)\n"
+    package(modules, "cuda.bindings.runtime", calls)
+    monkeypatch.setattr(doctor, "_PARTS", ())
+    rows = {row["name"]: row for row in edgedet("doctor", "--json", "-").json["rows"]}
+    row = rows["tensorrt-rtx"]
+    assert (row["works"], row["versions"], row["problem"]) == (False, "1.7", "a driver that sees no GPU")
+    assert "nvidia-smi" in row["fix"]
 
 
 @pytest.mark.parametrize(

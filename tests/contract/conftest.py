@@ -41,7 +41,15 @@ class Subject:
         return self.runtime(self.path, **options)
 
 
-@pytest.fixture(params=list(registry.RUNTIMES))
+# Those that compute on a GPU alone: `pytest -m gpu` runs their part of the suite on a machine that has one.
+_ON_GPU = ("tensorrt", "tensorrt-rtx")
+
+
+@pytest.fixture(
+    params=[
+        pytest.param(name, marks=pytest.mark.gpu) if name in _ON_GPU else name for name in registry.RUNTIMES
+    ]
+)
 def runtime(request: pytest.FixtureRequest) -> Any:
     """Every runtime of the table that this machine can import."""
     try:
@@ -54,6 +62,7 @@ def runtime(request: pytest.FixtureRequest) -> Any:
 def subject(request: pytest.FixtureRequest, runtime: Any, full_bundle: Bundle) -> Subject:
     """Every runtime with its artifact of each precision."""
     try:
+        runtime.check_device()
         artifact = full_bundle.artifact(runtime.name, request.param)
     except UsageError:
         pytest.skip(f"no target makes {request.param} artifacts for {runtime.name}")

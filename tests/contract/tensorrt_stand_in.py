@@ -1,7 +1,8 @@
-"""NVIDIA's real Python bindings without its libraries, and objects that allow what the bindings allow.
+"""NVIDIA's real Python bindings, and objects that allow what the bindings allow.
 
-The bindings' extension is linked to three libraries that the package registry lacks; stand-ins with the
-symbols that it looks up are compiled on the spot, so that every class, signature and enum can be read. What
+The extension of TensorRT's is linked to three libraries that the package registry lacks; stand-ins with the
+symbols that it looks up are compiled on the spot, so that every class, signature and enum can be read. Those
+of TensorRT for RTX come with their libraries, which need a GPU to run an engine. What
 takes the place of a builder, an engine or a context then checks each attribute, argument name and argument
 kind against the real class. Nothing here shows that TensorRT does what it is asked.
 """
@@ -10,6 +11,7 @@ from __future__ import annotations
 
 import ctypes
 import importlib
+import importlib.util
 import inspect
 import re
 import shutil
@@ -34,7 +36,8 @@ _SYMBOLS = (
     "getPluginRegistry",
     "initLibNvInferPlugins",
 )
-_MODULE = "tensorrt_bindings.tensorrt."
+# As docstrings of the bindings name their own classes.
+_MODULES = ("tensorrt_bindings.tensorrt.", "tensorrt_rtx_bindings.tensorrt_rtx.")
 
 
 class ContractViolationError(BaseException):
@@ -45,8 +48,18 @@ class CannotLoadError(Exception):
     """Why the bindings cannot be imported here."""
 
 
+def load_rtx_bindings() -> ModuleType:
+    """Import those of TensorRT for RTX."""
+    if importlib.util.find_spec("tensorrt_rtx_bindings") is None:
+        raise CannotLoadError("the extra tensorrt-rtx is not installed: pip install -e '.[tensorrt-rtx]'")
+    return importlib.import_module("tensorrt_rtx_bindings")
+
+
 def load_bindings(folder: Path, soname_version: int = 11) -> ModuleType:
-    """Import the bindings against stand-in libraries compiled into `folder`."""
+    """Import TensorRT's against stand-in libraries compiled into `folder`.
+
+    Their symbols stay out of the process's own scope, where libraries of TensorRT for RTX would find them.
+    """
     compiler = shutil.which("gcc")
     if compiler is None:
         raise CannotLoadError("gcc is not installed: it compiles the libraries that stand in for TensorRT's")
@@ -58,7 +71,7 @@ def load_bindings(folder: Path, soname_version: int = 11) -> ModuleType:
         name = f"lib{library}.so.{soname_version}"
         options = ["-shared", "-fPIC", f"-Wl,-soname,{name}", "-o", str(folder / name)]
         subprocess.run([compiler, *options, str(source)], check=True)
-        ctypes.CDLL(str(folder / name), mode=ctypes.RTLD_GLOBAL)
+        ctypes.CDLL(str(folder / name))
     return importlib.import_module("tensorrt_bindings")
 
 
@@ -121,9 +134,9 @@ def _split(text: str) -> list[str]:
 
 
 def _is_kind(bindings: ModuleType, value: Any, kind: str) -> bool:
-    if kind.startswith(_MODULE):
+    if kind.startswith(_MODULES):
         wanted: Any = bindings
-        for part in kind.removeprefix(_MODULE).split("."):
+        for part in _bare(kind).split("."):
             wanted = getattr(wanted, part)
         return isinstance(value, wanted) or (
             isinstance(value, StandIn) and issubclass(value.bound_class, wanted)
@@ -137,6 +150,13 @@ def _is_kind(bindings: ModuleType, value: Any, kind: str) -> bool:
     if kind == "bool":
         return isinstance(value, bool)
     raise ContractViolationError(f"the contract knows no arguments of kind {kind}: teach it")
+
+
+def _bare(kind: str) -> str:
+    """A class's name without its module's."""
+    for module in _MODULES:
+        kind = kind.removeprefix(module)
+    return kind
 
 
 class Recording:
@@ -166,9 +186,9 @@ class Recording:
             answer = self.answers[name]
             return answer(*args) if callable(answer) else answer
         if result == "nvonnxparser::IParserError":  # bound under another name after this docstring was made
-            result = _MODULE + "ParserError"
-        if result.startswith(_MODULE):
-            return StandIn(self, getattr(self.bindings, result.removeprefix(_MODULE)))
+            result = _MODULES[0] + "ParserError"
+        if result.startswith(_MODULES):
+            return StandIn(self, getattr(self.bindings, _bare(result)))
         return {"None": None, "bool": True}[result]
 
 
@@ -205,7 +225,7 @@ class StandIn:
 
 
 def tensorrt_module(recording: Recording, stood_in: tuple[str, ...]) -> ModuleType:
-    """A module `tensorrt` whose named classes give stand-ins; everything else is the bindings' own."""
+    """A module whose named classes give stand-ins; everything else is the bindings' own."""
 
     class Module(ModuleType):
         def __getattr__(self, name: str) -> Any:

@@ -1,4 +1,4 @@
-"""The TensorRT files against NVIDIA's own Python classes: contract-tested, which is less than working.
+"""Both TensorRTs' files against NVIDIA's own Python classes: contract-tested, which is less than working.
 
 A recorded build and a recorded inference may use only attributes, argument names, argument kinds and enum
 members that the bindings have. No engine is built and no GPU is used.
@@ -11,6 +11,7 @@ import inspect
 import math
 import sys
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -23,15 +24,17 @@ from tensorrt_stand_in import (
     HostCuda,
     Recording,
     load_bindings,
+    load_rtx_bindings,
     overloads,
     tensorrt_module,
 )
 
-from edgedet.embedded import plan_sidecar
+from edgedet.embedded import bound_spec, plan_sidecar, read_bound_spec
 from edgedet.errors import BundleError, MissingDeviceError, VendorError
 from edgedet.spec import DetectorSpec, InputSpec, OutputSpec, SsdDecoder, SsdPriors
 
 STOOD_IN = ("Builder", "OnnxParser", "Runtime")
+ENGINE = "edgedet_runtimes.cuda_engine"
 
 SPEC = DetectorSpec(
     name="contract",
@@ -48,9 +51,32 @@ SPEC = DetectorSpec(
 TENSORS = {"images": (1, 3, 8, 8), "box_offsets": (1, 4, 4), "class_logits": (1, 4, 2)}
 
 
+@dataclass(frozen=True)
+class Family:
+    """One of NVIDIA's two: what its files import, and what they are."""
+
+    name: str
+    package: str
+    runtime: str
+    suffix: str
+
+
+FAMILIES = (
+    Family("tensorrt", "tensorrt", "edgedet_runtimes.trt:TensorRtRuntime", ".engine"),
+    Family("tensorrt-rtx", "tensorrt_rtx_bindings", "edgedet_runtimes.rtx:TensorRtRtxRuntime", ".rtx"),
+)
+
+
+@pytest.fixture(scope="session", params=FAMILIES, ids=lambda family: family.name)
+def family(request: pytest.FixtureRequest) -> Family:
+    return request.param
+
+
 @pytest.fixture(scope="session")
-def bindings(tmp_path_factory: pytest.TempPathFactory) -> ModuleType:
+def bindings(family: Family, tmp_path_factory: pytest.TempPathFactory) -> ModuleType:
     try:
+        if family.name == "tensorrt-rtx":
+            return load_rtx_bindings()
         return load_bindings(tmp_path_factory.mktemp("tensorrt"))
     except CannotLoadError as exc:
         pytest.skip(str(exc))
@@ -65,10 +91,10 @@ def cuda(monkeypatch: pytest.MonkeyPatch) -> HostCuda:
 
 
 @pytest.fixture
-def recording(bindings: ModuleType, monkeypatch: pytest.MonkeyPatch) -> Recording:
-    """A module `tensorrt` to import, and a record of what is used of it."""
+def recording(bindings: ModuleType, family: Family, monkeypatch: pytest.MonkeyPatch) -> Recording:
+    """The family's package to import, and a record of what is used of it."""
     recording = Recording(bindings, {"Builder.build_serialized_network": b"plan"})
-    monkeypatch.setitem(sys.modules, "tensorrt", tensorrt_module(recording, STOOD_IN))
+    monkeypatch.setitem(sys.modules, family.package, tensorrt_module(recording, STOOD_IN))
     return recording
 
 
@@ -107,34 +133,42 @@ def engine(recording: Recording, cuda: HostCuda) -> dict[str, int]:
 
 
 @pytest.fixture
-def plan(tmp_path: Path) -> Path:
-    path = tmp_path / "model.engine"
+def plan(tmp_path: Path, family: Family) -> Path:
+    path = tmp_path / f"model{family.suffix}"
     path.write_bytes(b"plan")
-    plan_sidecar(path).write_text(SPEC.to_json())
+    plan_sidecar(path).write_text(bound_spec(path, SPEC.to_json()))
     return path
 
 
 @pytest.fixture
-def runtime_class(recording: Recording, cuda: HostCuda) -> Iterator[Any]:
+def runtime_class(recording: Recording, cuda: HostCuda, family: Family) -> Iterator[Any]:
     """The runtime, imported afresh against the stand-ins and forgotten afterwards."""
-    sys.modules.pop("edgedet_runtimes.trt", None)
+    module, _, name = family.runtime.partition(":")
+    for one in (module, ENGINE):
+        sys.modules.pop(one, None)
     try:
-        yield importlib.import_module("edgedet_runtimes.trt").TensorRtRuntime
+        yield getattr(importlib.import_module(module), name)
     finally:
-        sys.modules.pop("edgedet_runtimes.trt", None)
+        for one in (module, ENGINE):
+            sys.modules.pop(one, None)
 
 
-def _build(tmp_path: Path) -> tuple[Path, ...]:
+def _build(tmp_path: Path, family: Family, compute_capability: str | None = None) -> tuple[Path, ...]:
     pytest.importorskip("onnx", reason="the export extra is not installed")
-    from edgedet_export.trt_engine import build_engine
+    from edgedet_export import trt_engine
 
-    return build_engine(tmp_path / "model.onnx", tmp_path / "model.engine", SPEC)
+    vendor = {"tensorrt": trt_engine.TENSORRT, "tensorrt-rtx": trt_engine.TENSORRT_RTX}[family.name]
+    path = tmp_path / f"model{family.suffix}"
+    return trt_engine.build_engine(tmp_path / "model.onnx", path, SPEC, vendor, compute_capability).files
 
 
-def test_a_build_uses_only_what_the_bindings_have(recording: Recording, tmp_path: Path) -> None:
-    engine, sidecar = _build(tmp_path)
+def test_a_build_uses_only_what_the_bindings_have(
+    recording: Recording, tmp_path: Path, family: Family
+) -> None:
+    engine, sidecar = _build(tmp_path, family)
     assert engine.read_bytes() == b"plan"
-    assert DetectorSpec.from_json(sidecar.read_bytes(), source="sidecar") == SPEC
+    assert sidecar == plan_sidecar(engine)
+    assert DetectorSpec.from_json(read_bound_spec(engine) or "", source="sidecar") == SPEC
     trt = recording.bindings
     assert recording.names() == [
         "Builder",
@@ -150,29 +184,56 @@ def test_a_build_uses_only_what_the_bindings_have(recording: Recording, tmp_path
     assert calls["IBuilderConfig.clear_flag"] == (trt.BuilderFlag.TF32,)
 
 
-def test_what_the_onnx_parser_objects_to_is_passed_on(recording: Recording, tmp_path: Path) -> None:
+def test_a_build_for_one_compute_capability_names_that_one(
+    recording: Recording, tmp_path: Path, family: Family
+) -> None:
+    if family.name == "tensorrt":
+        pytest.skip("TensorRT builds for the GPU that it finds")
+    _build(tmp_path, family, "8.6")
+    calls = dict(recording.calls)
+    assert calls["IBuilderConfig.num_compute_capabilities"] == (1,)
+    assert calls["IBuilderConfig.set_compute_capability"] == (recording.bindings.ComputeCapability.SM86, 0)
+
+
+def test_what_the_onnx_parser_objects_to_is_passed_on(
+    recording: Recording, tmp_path: Path, family: Family
+) -> None:
     recording.answers |= {
         "OnnxParser.parse_from_file": False,
         "OnnxParser.num_errors": 2,
+        "OnnxParser.supports_operator": False,
+        "ParserError.code": recording.bindings.ErrorCode.UNSUPPORTED_NODE,
         "ParserError.desc": "no such operator",
+        "ParserError.func": "checkDet",
+        "ParserError.node_operator": "Det",
     }
-    with pytest.raises(BundleError, match="no such operator; no such operator"):
-        _build(tmp_path)
+    said = r"no such operator \(UNSUPPORTED_NODE in checkDet, node Det\)"
+    with pytest.raises(BundleError, match=f"{said}; {said}"):
+        _build(tmp_path, family)
 
 
-def test_a_build_without_a_plan_leaves_nothing_behind(recording: Recording, tmp_path: Path) -> None:
-    recording.answers["Builder.build_serialized_network"] = None
-    with pytest.raises(VendorError, match="could not build"):
-        _build(tmp_path)
+def test_a_build_without_a_plan_leaves_nothing_behind(
+    recording: Recording, tmp_path: Path, family: Family
+) -> None:
+    def refuse(*_: Any) -> None:
+        ((_, (logger,)),) = [call for call in recording.calls if call[0] == "Builder"]
+        logger.log(recording.bindings.ILogger.WARNING, "chatter")
+        logger.log(recording.bindings.ILogger.ERROR, "no runners")
+
+    recording.answers["Builder.build_serialized_network"] = refuse
+    with pytest.raises(VendorError, match=r"could not build .* no plan: no runners;"):
+        _build(tmp_path, family)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_machine_without_a_gpu_cannot_build(
-    bindings: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    bindings: ModuleType, family: Family, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
+    if family.name == "tensorrt-rtx":
+        pytest.skip("TensorRT for RTX needs none: tests/export/test_rtx_target.py builds with it")
     monkeypatch.setitem(sys.modules, "tensorrt", bindings)  # whose libraries here give no builder
     with pytest.raises(MissingDeviceError, match="nvidia-smi"):
-        _build(tmp_path)
+        _build(tmp_path, family)
 
 
 def test_an_inference_uses_only_what_the_bindings_have(
@@ -243,16 +304,24 @@ def test_a_machine_without_a_gpu_is_told_what_is_missing(
         runtime_class(plan)
 
 
+def test_a_plan_in_the_place_of_another_is_refused(runtime_class: Any, plan: Path) -> None:
+    plan.write_bytes(b"another plan")
+    with pytest.raises(BundleError, match="is not the spec of"):
+        runtime_class(plan)
+
+
 def test_a_plan_without_its_spec_beside_it_is_refused(runtime_class: Any, plan: Path) -> None:
     plan_sidecar(plan).unlink()
     with pytest.raises(BundleError, match="without a detector spec"):
         runtime_class(plan)
 
 
-def test_the_log_can_be_called_as_tensorrt_calls_it(bindings: ModuleType, runtime_class: Any) -> None:
-    log = inspect.getmodule(runtime_class)._ErrorLog.log
+def test_the_logs_can_be_called_as_tensorrt_calls_them(bindings: ModuleType, runtime_class: Any) -> None:
+    from edgedet_export import trt_engine
+
     ((signature),) = overloads(bindings.ILogger.log)
-    assert list(inspect.signature(log).parameters) == ["self", *signature.parameters]
+    for log in (sys.modules[ENGINE].error_log(bindings), trt_engine._log(bindings)):
+        assert list(inspect.signature(log.log).parameters) == list(signature.parameters)
 
 
 def _builder(trt: Any) -> Any:
@@ -301,9 +370,11 @@ def _engine(trt: Any) -> Any:
         ),
     ],
 )
-def test_the_guard_sees_what_the_bindings_do_not_have(recording: Recording, misuse: Any) -> None:
+def test_the_guard_sees_what_the_bindings_do_not_have(
+    recording: Recording, family: Family, misuse: Any
+) -> None:
     with pytest.raises((ContractViolationError, AttributeError)):
-        misuse(sys.modules["tensorrt"])
+        misuse(sys.modules[family.package])
 
 
 @pytest.mark.parametrize(

@@ -232,7 +232,7 @@ def test_batches_without_one_or_beyond_what_can_be_are_refused(
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("targets", "precisions"),
-    [("onnx openvino tflite tensorrt", "fp32 fp16 int8"), ("tflite", "int8-a16 int8-dynamic")],
+    [("onnx openvino tflite tensorrt tensorrt-rtx", "fp32 fp16 int8"), ("tflite", "int8-a16 int8-dynamic")],
 )
 def test_every_target_makes_every_precision_for_a_batch(
     trained: Path, tmp_path: Path, targets: str, precisions: str

@@ -20,14 +20,19 @@ ROOT = Path(__file__).resolve().parents[2]
 
 def test_a_bundle_holds_every_artifact_with_its_hash(full_bundle: Bundle) -> None:
     artifacts = {(a.target, a.precision): a for a in full_bundle.manifest.artifacts}
-    targets, precisions = ("onnx", "openvino", "tflite", "tensorrt"), ("fp32", "fp16", "int8")
+    targets = ("onnx", "openvino", "tflite", "tensorrt", "tensorrt-rtx")
+    precisions = ("fp32", "fp16", "int8")
     assert set(artifacts) == {("torch", "fp32")} | {(t, p) for t in targets for p in precisions}
     for artifact in artifacts.values():
         assert full_bundle.path_of(artifact).stat().st_size <= artifact.bytes
-    for precision in precisions:  # what could not be built says so
-        tensorrt = artifacts["tensorrt", precision]
-        assert tensorrt.runtime == "tensorrt" or "engine not built here" in tensorrt.note
-        assert "pip install" not in tensorrt.note, "a bundle goes to other machines than the one that made it"
+    for target in ("tensorrt", "tensorrt-rtx"):  # what could not be built, or not be run, says so
+        for precision in precisions:
+            artifact = artifacts[target, precision]
+            assert artifact.runtime == target or "engine not built here" in artifact.note
+            assert not (artifact.runtime and artifact.verified_by) or "built, not run" in artifact.note
+            assert "pip install" not in artifact.note, (
+                "a bundle goes to other machines than the one of its export"
+            )
     assert {entry.path for entry in full_bundle.manifest.files} == {"calibration.json", "recipe.toml"}
 
 

@@ -21,7 +21,7 @@ from edgedet_export.half import LARGEST, Halved, check_fits_half
 FLOAT, HALF = onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16
 
 
-@pytest.mark.parametrize("name", ["model.onnx", "model.trt.onnx"])
+@pytest.mark.parametrize("name", ["model.onnx", "model.trt.onnx", "model.rtx.onnx"])
 def test_onnx_is_float16_between_float32_inputs_and_outputs(full_bundle: Bundle, name: str) -> None:
     model = onnx.shape_inference.infer_shapes(onnx.load(full_bundle.root / "fp16" / name), strict_mode=True)
     graph = model.graph

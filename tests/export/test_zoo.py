@@ -20,7 +20,7 @@ from edgedet.models.zoo import ZOO, zoo_config
 from edgedet.preprocess import preprocess
 from edgedet.spec import Precision
 from edgedet_calibration.recipe import Recipe
-from edgedet_export.exporter import ExportRequest, export_bundle
+from edgedet_export.exporter import ExportRequest, ExportRow, export_bundle
 
 IMAGES = 4
 # The conversion to INT8 TFLite takes the longest, so only networks that differ in kind go through it: plain
@@ -50,26 +50,40 @@ def entry(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     return path
 
 
-def export(checkpoint: Path, folder: Path, targets: tuple[str, ...], precision: Precision) -> None:
+def export(
+    checkpoint: Path, folder: Path, targets: tuple[str, ...], *precisions: Precision
+) -> tuple[ExportRow, ...]:
     request = ExportRequest(
         checkpoint,
         folder / "bundle",
         targets,
-        (precision,),
+        precisions,
         calibration=open_dataset("builtin", split="val"),
         recipe=Recipe(images=IMAGES, rounding="nearest"),
     )
     report = export_bundle(request)
     print(checkpoint.stem, [(row.target, row.output_snr_db, row.seconds) for row in report.rows])
-    assert [(row.target, row.status) for row in report.rows] == [(target, "ok") for target in targets]
+    return report.rows
+
+
+def all_ok(rows: tuple[ExportRow, ...], targets: tuple[str, ...]) -> bool:
+    return [(row.target, row.status) for row in rows] == [(target, "ok") for target in targets]
 
 
 @pytest.mark.slow
 def test_every_detector_of_the_zoo_exports_in_float(entry: Path, tmp_path: Path) -> None:
-    export(entry, tmp_path, ("onnx", "openvino", "tflite"), "fp32")
+    targets = ("onnx", "openvino", "tflite")
+    assert all_ok(export(entry, tmp_path, targets, "fp32"), targets)
 
 
 @pytest.mark.slow
 def test_every_detector_of_the_zoo_exports_in_int8(entry: Path, tmp_path: Path) -> None:
     targets = ("onnx", "openvino", "tflite") if entry.stem in INT8_TFLITE else ("onnx", "openvino")
-    export(entry, tmp_path, targets, "int8")
+    assert all_ok(export(entry, tmp_path, targets, "int8"), targets)
+
+
+@pytest.mark.slow
+def test_every_detector_of_the_zoo_is_accepted_and_built_for_rtx_gpus(entry: Path, tmp_path: Path) -> None:
+    pytest.importorskip("tensorrt_rtx_bindings", reason="the extra tensorrt-rtx is not installed")
+    rows = export(entry, tmp_path, ("tensorrt-rtx",), "fp32", "int8")
+    assert {row.status for row in rows} <= {"ok", "built"}

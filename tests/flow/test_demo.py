@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -24,6 +26,12 @@ def test_the_demo_exports_proves_and_measures_over_what_an_earlier_run_left(tmp_
         (tmp_path / "demo" / "bundle" / name).write_text("{}")
     done = run(tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
+    if importlib.util.find_spec("tensorrt_rtx_bindings") is not None:  # engines are built without a GPU
+        assert not re.search(
+            "not built|not installed|not compared|pip install|No module|no Python", done.stdout
+        )
+        assert len(re.findall(r"^tensorrt-rtx +(?:fp32|int8) +(?:built|ok) ", done.stdout, re.MULTILINE)) == 2
+    assert done.stderr == ""
     result = json.loads((tmp_path / "demo.json").read_text())
     made = {(row["runtime"], row["precision"]) for row in result["rows"]}
     assert made >= {(r, p) for r in ("ort", "openvino", "tflite") for p in ("fp32", "int8")}

@@ -18,6 +18,7 @@ FRAMEWORKS = (
     "onnxruntime",
     "openvino",
     "tensorrt",
+    "tensorrt_rtx_bindings",
     "timm",
     "torch",
     "torchao",

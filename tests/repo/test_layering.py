@@ -21,6 +21,7 @@ EXPORTERS = {
     "onnxscript",
     "openvino",
     "tensorrt",
+    "tensorrt_rtx_bindings",
     "torchao",
 }
 
@@ -40,7 +41,9 @@ THIRD_PARTY = {
     "edgedet_runtimes.ov_intermediates": BASE | {"openvino"},
     "edgedet_runtimes.tflite": BASE | {"ai_edge_litert", "tflite_runtime"},
     "edgedet_runtimes.tflite_intermediates": BASE | {"ai_edge_litert", "flatbuffers"},
-    "edgedet_runtimes.trt": BASE | {"tensorrt", "cuda"},
+    "edgedet_runtimes.cuda_engine": BASE | {"cuda"},
+    "edgedet_runtimes.rtx": BASE | {"tensorrt_rtx_bindings"},
+    "edgedet_runtimes.trt": BASE | {"tensorrt"},
 }
 
 # What the base install may import inside a function, because only that function needs it.

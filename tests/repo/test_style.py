@@ -69,6 +69,7 @@ def test_no_module_has_the_name_of_a_package_that_it_could_shadow() -> None:
         "openvino",
         "pydantic",
         "tensorrt",
+        "tensorrt_rtx_bindings",
         "timm",
         "torch",
     }

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from edgedet import registry
-from edgedet.embedded import plan_sidecar
+from edgedet.embedded import plan_sidecar, read_bound_spec
 from edgedet.errors import BundleError
 from edgedet.spec import DetectorSpec
 
@@ -117,5 +117,25 @@ def test_the_spec_of_a_plan_lies_beside_it_and_the_plan_stays_as_it_was(tmp_path
     plan.write_bytes(b"plan")
     sidecar = metadata.embed_tensorrt(plan, spec)
     assert sidecar == plan_sidecar(plan)
-    assert DetectorSpec.from_json(sidecar.read_bytes(), source="sidecar") == spec
+    assert DetectorSpec.from_json(read_bound_spec(plan) or "", source="sidecar") == spec
     assert plan.read_bytes() == b"plan"
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{}", '{"spec": {}}'])
+def test_what_is_not_the_sidecar_of_a_plan_is_refused(tmp_path: Path, spec: Any, content: str) -> None:
+    plan = tmp_path / "model.rtx"
+    plan.write_bytes(b"plan")
+    assert read_bound_spec(plan) is None
+    plan_sidecar(plan).write_text(content)
+    with pytest.raises(BundleError, match=r"model\.rtx\.spec\.json is not the spec of model\.rtx"):
+        read_bound_spec(plan)
+
+
+def test_the_spec_of_a_plan_is_not_taken_for_that_of_another(tmp_path: Path, spec: Any) -> None:
+    first, second = tmp_path / "first.rtx", tmp_path / "second.rtx"
+    for plan in (first, second):
+        plan.write_bytes(plan.name.encode())
+        metadata.embed_tensorrt(plan, spec)
+    plan_sidecar(first).replace(plan_sidecar(second))
+    with pytest.raises(BundleError, match="got the spec of the plan"):
+        read_bound_spec(second)
