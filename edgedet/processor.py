@@ -127,6 +127,11 @@ class Processor(Value):
             return f"without VNNI {_SATURATION}"
         return "no sum of an INT8 kernel saturates here"
 
+    @property
+    def description(self) -> str:
+        """One line: the instructions, and what follows for speed and exactness."""
+        return f"{self.summary}; {self.speed}; {self.exactness}"
+
 
 _SATURATION = (
     "ONNX Runtime and OpenVINO add two products in 16 bits, which saturate unless the weights leave room; "

@@ -284,6 +284,8 @@ def show(report: BenchmarkReport, output: Output) -> None:
     output.line(
         f"{report.detector} on {report.images}; {where}{machine.cpu}, {machine.cores} cores, {machine.os}"
     )
+    if machine.int8:
+        output.line(machine.int8)
     if report.scenario is not None:
         output.line(str(report.scenario))
     output.line()

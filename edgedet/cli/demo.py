@@ -152,6 +152,8 @@ def _show(parity: ParityReport, benchmark: BenchmarkReport, output: Output) -> N
         f"{parity.images} test images, {parity.boxes} boxes; PyTorch float: mAP {percent(reference.map)}, "
         f"{reference.detections} objects"
     )
+    for line in parity.int8_lines:
+        output.line(line)
     output.line()
     output.table(
         (*COLUMNS, "p50 ms", "x fp32", "passed"),

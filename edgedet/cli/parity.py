@@ -204,6 +204,8 @@ def show(report: ParityReport, output: Output) -> None:
         f"{reference.runtime} {reference.precision} finds {reference.detections} objects, "
         f"mAP {percent(reference.map) or 'not measured'}"
     )
+    for line in report.int8_lines:
+        output.line(line)
     output.line()
     devices = ("device",) if report.devices else ()
     output.table(

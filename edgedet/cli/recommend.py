@@ -69,6 +69,8 @@ def show(report: RecommendationReport, output: Output) -> None:
     output.line(
         f"{report.detector} on {report.images} images of {report.data}; {machine.cpu}, {machine.cores} cores"
     )
+    if machine.int8:
+        output.line(machine.int8)
     output.line()
     output.table(
         ("runtime", "precision", "p50 ms", "time / fp32", "95 %", "mAP", "mAP lost %", "MB", "optimal"),
