@@ -191,8 +191,10 @@ class _Lines:
     def close(self, stage: _Stage) -> None:
         with self._lock:
             self._open.remove(stage)
+            if self._ended.is_set():  # of a generator that nobody had closed
+                return
             if stage.is_announced or stage.seconds >= _SHOWN_S:
-                how = "done" if stage.is_whole else "ended"
+                how = "done" if stage.is_whole or stage.done == stage.total else "ended"
                 self._write(f"{stage.place}: {how} in {stage.seconds:.1f} s", to_terminal=True)
 
     def note(self, sentence: str) -> None:

@@ -85,6 +85,16 @@ def test_a_stage_that_was_left_early_is_not_called_done(stream: io.StringIO) -> 
     assert lines_of(stream.getvalue())[-1] == "Comparing 1/2: ended in N s"
 
 
+def test_a_stage_that_nobody_closed_is_no_fault_when_all_has_ended(stream: io.StringIO) -> None:
+    with Bars(Console(file=stream)) as bars:
+        left = bars(range(9), "Measuring")
+        next(left)
+        wait_for("Measuring 0/9", stream.getvalue)
+    said = stream.getvalue()
+    left.close()
+    assert stream.getvalue() == said
+
+
 def test_a_terminal_gets_bars_and_the_seconds_of_what_is_done(stream: io.StringIO) -> None:
     with Bars(Console(file=stream, force_terminal=True, width=80)) as bars:
         for _ in bars(range(2), "Comparing"):
