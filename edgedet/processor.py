@@ -139,8 +139,8 @@ _SATURATION = (
 )
 _X86_SPEED = {
     True: "VNNI multiplies four bytes where float multiplies one number: INT8 pays in every runtime",
-    False: "without VNNI INT8 gains less in ONNX Runtime and OpenVINO, and nothing in LiteRT",
-    None: "unknown whether this x86 has VNNI; without it INT8 gains nothing in LiteRT",
+    False: "without VNNI INT8 gains less in ONNX Runtime and OpenVINO, and little or nothing in LiteRT",
+    None: "unknown whether this x86 has VNNI; without it INT8 gains little or nothing in LiteRT",
 }
 _ARM_SPEED = {
     True: "dotprod multiplies four bytes where float multiplies one number: INT8 should pay (not measured)",
