@@ -41,8 +41,10 @@ clean: ## remove the environment and everything that was made
 # uv installs in seconds what pip installs in minutes; pip does it where uv cannot be had.
 $(STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(f"edgedet needs Python >= 3.11, $(PYTHON) is {v[0]}.{v[1]}: make PYTHON=python3.11" if v < (3, 11) else 0)'
-	[ -x $(RUN) ] || $(PYTHON) -m venv $(VENV)
-	@if $(RUN) -m pip install --quiet --disable-pip-version-check -c constraints.txt uv; then \
+	@( while sleep 8; do echo "still installing: $$(du -sm $(VENV) 2>/dev/null | cut -f1) MB in $(VENV)"; done ) & beat=$$!; trap "kill $$beat" EXIT; \
+	set -e; \
+	[ -x $(RUN) ] || { echo "making $(VENV)"; $(PYTHON) -m venv $(VENV); }; \
+	if $(RUN) -m pip install --quiet --disable-pip-version-check -c constraints.txt uv; then \
 	  echo "installing with uv"; $(RUN) -m uv pip install --python $(RUN) -c constraints.txt -e ".[dev]"; \
 	else \
 	  echo "installing with pip"; $(RUN) -m pip install -c constraints.txt -e ".[dev]"; \

@@ -8,6 +8,7 @@ import re
 from importlib import metadata
 from pathlib import Path
 
+from edgedet.processor import Processor, read_processor
 from edgedet.spec import Value
 
 _PACKAGES = (
@@ -36,6 +37,7 @@ class Environment(Value):
         packages: Versions of what takes part, where installed.
         governor: The kernel's frequency governor: anything but "performance" lets the clock vary.
         max_mhz: Highest clock of the first core.
+        processor: Its instructions for integers; None in reports of earlier versions.
     """
 
     cpu: str
@@ -45,6 +47,12 @@ class Environment(Value):
     packages: dict[str, str]
     governor: str = ""
     max_mhz: float | None = None
+    processor: Processor | None = None
+
+    @property
+    def int8(self) -> str:
+        """What its processor means for INT8, one line; "" where that was not recorded."""
+        return "" if self.processor is None else self.processor.description
 
 
 def read_environment() -> Environment:
@@ -58,6 +66,7 @@ def read_environment() -> Environment:
         packages=_versions(),
         governor=_first_line(_CPU_FREQUENCY / "scaling_governor"),
         max_mhz=int(kilohertz) / 1000 if kilohertz.isdigit() else None,
+        processor=read_processor(),
     )
 
 

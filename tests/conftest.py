@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -58,6 +60,60 @@ def _cost(item: pytest.Item) -> int:
 def _timeout(item: pytest.Item) -> float:
     mark = item.get_closest_marker("timeout")
     return float(mark.args[0]) if mark else 0.0
+
+
+# Ten seconds without a line look like a hang.
+_SILENCE_S = 9.0
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Say what is running where that takes long: by xdist's controller, whose output nothing captures."""
+    if config.getoption("numprocesses", None) and "PYTEST_XDIST_WORKER" not in os.environ:
+        config.pluginmanager.register(_Heartbeat(config), "heartbeat")
+
+
+class _Heartbeat:
+    """Prints a line where no test has ended, and so no dot has been printed, for some seconds."""
+
+    def __init__(self, config: pytest.Config) -> None:
+        self._config = config
+        self._session: pytest.Session | None = None
+        self._running: dict[str, float] = {}
+        self._finished = 0
+        self._began = self._printed = time.monotonic()
+        self._ended = threading.Event()
+        threading.Thread(target=self._watch, daemon=True).start()
+
+    def pytest_sessionstart(self, session: pytest.Session) -> None:
+        self._session = session
+
+    def pytest_runtest_logstart(self, nodeid: str) -> None:
+        self._running[nodeid] = time.monotonic()
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        if report.when == "call" or not report.passed:
+            self._printed = time.monotonic()
+
+    def pytest_runtest_logfinish(self, nodeid: str) -> None:
+        self._running.pop(nodeid, None)
+        self._finished += 1
+
+    def pytest_sessionfinish(self) -> None:
+        self._ended.set()
+
+    def _watch(self) -> None:
+        while not self._ended.wait(_SILENCE_S / 10):
+            if time.monotonic() - self._printed >= _SILENCE_S:
+                self._printed = time.monotonic()
+                reporter = self._config.pluginmanager.get_plugin("terminalreporter")
+                if reporter is not None:
+                    reporter.write(f"\n{self._line()}\n", flush=True)
+
+    def _line(self) -> str:
+        now, total = time.monotonic(), self._session.testscollected if self._session else 0
+        running = [f"{name} ({now - began:.0f} s)" for name, began in tuple(self._running.items())]
+        where = f"{self._finished} of {total} tests; running: {', '.join(running)}" if total else "collecting"
+        return f"[{now - self._began:.0f} s] {where}"
 
 
 @pytest.fixture(autouse=True)

@@ -26,7 +26,7 @@ from edgedet.cli.options import (
     seconds_from,
 )
 from edgedet.cli.output import JsonOption, Output, megabytes, notice, open_output
-from edgedet.cli.progress import Bars
+from edgedet.cli.progress import Bars, LogOption
 from edgedet.cli.trend import history_from, show_trends
 from edgedet.data import Dataset, open_dataset
 from edgedet.devices import LOCAL, Address
@@ -124,6 +124,7 @@ def run(
     history: _History = None,
     no_history: Annotated[bool, typer.Option("--no-history", help="Keep nothing.")] = False,
     compare: _Compare = False,
+    log: LogOption = None,
     json: JsonOption = None,
 ) -> None:
     """Measure how long a frame takes, or a batch of them.
@@ -155,7 +156,7 @@ def run(
             "noise": (is_long if aa is None else aa) and not sustained,
             "cold_starts": _COLD_STARTS if is_long else 1,
         }
-        with Bars() as bars:
+        with Bars(log=log) as bars:
             dataset = None if data is None else open_dataset(data, split)
             found = _measure(
                 model, addresses, dataset, options, bars, partial(_keep, kept), stay=keep_on_device
@@ -284,6 +285,8 @@ def show(report: BenchmarkReport, output: Output) -> None:
     output.line(
         f"{report.detector} on {report.images}; {where}{machine.cpu}, {machine.cores} cores, {machine.os}"
     )
+    if machine.int8:
+        output.line(machine.int8)
     if report.scenario is not None:
         output.line(str(report.scenario))
     output.line()

@@ -21,13 +21,12 @@ from edgedet.cli.detect import Pictures
 from edgedet.cli.extras import needs_extra
 from edgedet.cli.output import JsonOption, Output, open_output, percent
 from edgedet.cli.parity import COLUMNS, cells, show_notes, verdict
-from edgedet.cli.progress import Bars
+from edgedet.cli.progress import Bars, LogOption
 from edgedet.data import open_dataset
 from edgedet.errors import CheckpointError
 from edgedet.files import check_folder_writable
 from edgedet.parity import ParityReport, ParityRow, run_parity
 from edgedet.pipeline import load
-from edgedet.progress import Track
 from edgedet.report import comparison_pictures, write_report
 
 _TARGETS = ("onnx", "openvino", "tflite", "tensorrt-rtx")
@@ -42,6 +41,7 @@ def run(
     output_path: Annotated[Path, typer.Option("--output", metavar="DIR", help="The folder to write.")] = Path(
         "demo"
     ),
+    log: LogOption = None,
     json: JsonOption = None,
 ) -> None:
     """Do the main job on built-in model and data.
@@ -55,15 +55,12 @@ def run(
     with open_output(json) as output:
         output.line(f"exporting {checkpoint.stem} to {', '.join(_TARGETS)}, then comparing and measuring")
         output.line()
-        with Bars() as bars:
+        with Bars(log=log or output_path / "log.txt") as bars:
             _export(checkpoint, output_path / "bundle", output, bars)
             parity, benchmark = _judge(output_path / "bundle", bars)
-            _draw(output_path)
-        spec = open_bundle(output_path / "bundle").spec
-        pictures = comparison_pictures(parity, open_dataset("builtin", "test"))
-        write_report(output_path / "report.html", spec, parity, benchmark, pictures)
-        parity.save(output_path / "parity.json")
-        benchmark.save(output_path / "benchmark.json")
+            with bars.step("Drawing pictures and report"):
+                _draw(output_path)
+                _report(output_path, parity, benchmark)
         _show(parity, benchmark, output)
         output.line()
         for name, what in (
@@ -72,6 +69,7 @@ def run(
             ("pictures", "detections"),
         ):
             output.line(f"{what}: {output_path / name}")
+        output.line(f"progress: {log or output_path / 'log.txt'}")
         output.line(f"{time.monotonic() - began:.0f} seconds")
         rows = [_record(row, speed) for row, speed in _joined(parity, benchmark)]
         output.json(
@@ -104,22 +102,35 @@ def find_checkpoint(package: Path = _PACKAGE) -> Path:
     )
 
 
-def _export(checkpoint: Path, bundle: Path, output: Output, track: Track) -> None:
-    with needs_extra("export"):
+def _export(checkpoint: Path, bundle: Path, output: Output, bars: Bars) -> None:
+    with bars.step("Importing PyTorch"), needs_extra("export"):
         from edgedet_export.exporter import ExportRequest, export_bundle
 
     calibration = open_dataset("builtin", "train")
     request = ExportRequest(
         checkpoint, bundle, _TARGETS, ("fp32", "int8"), calibration=calibration, overwrite=True
     )
-    export.show(export_bundle(request, track), output)
+    with bars.step("Making artifacts"):
+        report = export_bundle(request, bars)
+    export.show(report, output)
     output.line()
 
 
-def _judge(path: Path, track: Track) -> tuple[ParityReport, BenchmarkReport]:
+def _judge(path: Path, bars: Bars) -> tuple[ParityReport, BenchmarkReport]:
     dataset = open_dataset("builtin", "test")
-    parity = run_parity(open_bundle(path), dataset, track=track, limit=_PARITY_IMAGES)
-    return parity, run_benchmark(path, duration_s=_BENCHMARK_S, track=track)
+    with bars.step("Proving artifacts"):
+        parity = run_parity(open_bundle(path), dataset, track=bars, limit=_PARITY_IMAGES)
+    with bars.step("Timing artifacts"):
+        return parity, run_benchmark(path, duration_s=_BENCHMARK_S, track=bars)
+
+
+def _report(folder: Path, parity: ParityReport, benchmark: BenchmarkReport) -> None:
+    """The page, and what it is made of."""
+    spec = open_bundle(folder / "bundle").spec
+    pictures = comparison_pictures(parity, open_dataset("builtin", "test"))
+    write_report(folder / "report.html", spec, parity, benchmark, pictures)
+    parity.save(folder / "parity.json")
+    benchmark.save(folder / "benchmark.json")
 
 
 def _draw(folder: Path) -> None:
@@ -152,6 +163,8 @@ def _show(parity: ParityReport, benchmark: BenchmarkReport, output: Output) -> N
         f"{parity.images} test images, {parity.boxes} boxes; PyTorch float: mAP {percent(reference.map)}, "
         f"{reference.detections} objects"
     )
+    for line in parity.int8_lines:
+        output.line(line)
     output.line()
     output.table(
         (*COLUMNS, "p50 ms", "x fp32", "passed"),

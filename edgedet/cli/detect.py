@@ -54,7 +54,7 @@ def run(
             pictures = Pictures(save, pipeline.labels)
             records: list[dict[str, Any]] = []
             failures: list[DataError] = []
-            for path in bars(paths, "images"):
+            for path in bars(paths, "Detecting"):
                 try:
                     records.append(_detect(pipeline, path, score_threshold, pictures, output))
                 except DataError as exc:

@@ -1,20 +1,24 @@
-"""`edgedet doctor`: what works on this machine, found by trying it, and the command that mends what does not.
+"""`edgedet doctor`: the processor, and what works on this machine, with the command that mends what does not.
 
-Each part is loaded in a process of its own, a runtime as every command loads it: a vendor's library that
-crashes or hangs on this processor then costs one line of the table and not the command.
+Each runtime is loaded in a process of its own, as every command loads it: a vendor's library that crashes or
+hangs on this processor then costs one line of the table and not the command. The packages of export and
+training take longer to import than all runtimes together, and so are looked up unless `--imports` is given.
 """
 
 from __future__ import annotations
 
 import json as json_format
+import os
 import platform
 import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -22,6 +26,9 @@ import edgedet
 from edgedet import registry
 from edgedet.cli.output import JsonOption, open_output
 from edgedet.cli.progress import Bars
+from edgedet.environment import Environment, read_environment
+
+_How = Literal["asked", "loaded", "looked up"]
 
 _TIMEOUT_S = 300
 _NOT_INSTALLED = "not installed"
@@ -52,6 +59,7 @@ class _Part:
     purpose: str
     packages: dict[str, str]
     extra: str
+    is_large: bool = False
 
 
 _PARTS = (
@@ -80,12 +88,14 @@ _PARTS = (
             "litert_torch": "litert-torch",
         },
         "export",
+        is_large=True,
     ),
     _Part(
         "train",
         "training",
         {"torchvision": "torchvision", "timm": "timm", "matplotlib": "matplotlib"},
         "train",
+        is_large=True,
     ),
 )
 
@@ -98,12 +108,19 @@ class _Finding:
     versions: str
     problem: str
     fix: str
+    how: _How = "loaded"
 
 
-def run(json: JsonOption = None) -> None:
-    """Show what works on this machine.
+def run(
+    imports: Annotated[
+        bool, typer.Option("--imports", help="Import the packages of export and training too: a minute.")
+    ] = False,
+    json: JsonOption = None,
+) -> None:
+    """Show the processor, and what works on this machine.
 
-    For what does not, the command that mends it. The exit code is 3 if no runtime works.
+    For what does not work, the command that mends it. What was not loaded is said to be looked up: its
+    packages are installed. The exit code is 3 if no runtime works.
     """
     with open_output(json) as output:
         output.line(
@@ -114,14 +131,23 @@ def run(json: JsonOption = None) -> None:
         }
         output.line(", ".join(f"{name} {found}" for name, found in base.items()))
         output.line()
-        with Bars() as bars, ThreadPoolExecutor(2) as pool:
+        environment = read_environment()
+        for line in _processor_lines(environment):
+            output.line(line)
+        output.line()
+        with Bars() as bars, ThreadPoolExecutor(max(2, os.cpu_count() or 1)) as pool:
             running = [pool.submit(_examine_runtime, name) for name in registry.RUNTIMES]
-            running += [pool.submit(_examine, part) for part in _PARTS]
-            findings = [one.result() for one in bars(running, "imports", total=len(running))]
+            running += [pool.submit(_examine, part, imports=imports) for part in _PARTS]
+            for _ in bars(as_completed(running), "Loading what is installed", len(running)):
+                pass
+            findings = [one.result() for one in running]
         findings.append(_examine_gpu())
         output.table(
-            ("part", "for", "works", "versions", "problem", "fix"),
-            [(f.name, f.purpose, "yes" if f.works else "no", f.versions, f.problem, f.fix) for f in findings],
+            ("part", "for", "works", "found by", "versions", "problem", "fix"),
+            [
+                (f.name, f.purpose, "yes" if f.works else "no", _how(f), f.versions, f.problem, f.fix)
+                for f in findings
+            ],
         )
         output.json(
             {
@@ -129,11 +155,38 @@ def run(json: JsonOption = None) -> None:
                 "python": platform.python_version(),
                 "platform": platform.platform(),
                 "packages": base,
+                "processor": _processor_values(environment),
                 "rows": [asdict(finding) for finding in findings],
             }
         )
     if not any(finding.works for finding in findings if finding.purpose == "runtime"):
         raise typer.Exit(3)
+
+
+def _processor_lines(environment: Environment) -> tuple[str, ...]:
+    found = environment.processor
+    assert found is not None
+    return (
+        f"{environment.cpu}, {environment.cores} cores; {found.summary}",
+        f"INT8 speed: {found.speed}",
+        f"INT8 exactness: {found.exactness}",
+    )
+
+
+def _processor_values(environment: Environment) -> dict[str, Any]:
+    found = environment.processor
+    assert found is not None
+    return {
+        "cpu": environment.cpu,
+        **found.model_dump(mode="json"),
+        "saturates": found.saturates,
+        "speed": found.speed,
+        "exactness": found.exactness,
+    }
+
+
+def _how(finding: _Finding) -> str:
+    return {"asked": "asking it", "loaded": "loading it", "looked up": "looking it up"}[finding.how]
 
 
 def _version(distribution: str) -> str:
@@ -163,12 +216,21 @@ def _what_ended(done: subprocess.CompletedProcess[str]) -> str:
     return (done.stderr.strip().splitlines() or ["the import failed"])[-1][:160]
 
 
-def _examine(part: _Part) -> _Finding:
+def _examine(part: _Part, *, imports: bool) -> _Finding:
     versions = ", ".join(f"{name} {_version(name)}" for name in part.packages.values())
     missing = [name for name in part.packages.values() if _version(name) == _NOT_INSTALLED]
-    problem = f"{missing[0]} is not installed" if missing else _import_problem(tuple(part.packages))
+    is_loaded = imports or not part.is_large
+    found = _import_problem if is_loaded else _lookup_problem
+    problem = f"{missing[0]} is not installed" if missing else found(tuple(part.packages))
     fix = registry.install_command(part.extra) if problem else ""
-    return _Finding(part.name, part.purpose, not problem, versions, problem, fix)
+    how: _How = "loaded" if is_loaded and not missing else "looked up"
+    return _Finding(part.name, part.purpose, not problem, versions, problem, fix, how)
+
+
+def _lookup_problem(modules: Sequence[str]) -> str:
+    """The first of the modules that Python would not find, or ""; nothing is imported."""
+    missing = [module for module in modules if find_spec(module) is None]
+    return f"no Python package {missing[0]!r}" if missing else ""
 
 
 def _import_problem(modules: Sequence[str]) -> str:
@@ -189,15 +251,17 @@ def _import_problem(modules: Sequence[str]) -> str:
 
 def _examine_gpu() -> _Finding:
     """The NVIDIA GPU that TensorRT and training may use; its absence hinders nothing else."""
+
+    def found(versions: str, problem: str, fix: str) -> _Finding:
+        return _Finding("gpu", "TensorRT, training", not problem, versions, problem, fix, "asked")
+
     if shutil.which("nvidia-smi") is None:
-        return _Finding(
-            "gpu", "TensorRT, training", False, "", "no nvidia-smi", "install the NVIDIA driver, on a GPU"
-        )
+        return found("", "no nvidia-smi", "install the NVIDIA driver, on a GPU")
     done = _output_of(["nvidia-smi", "--query-gpu=name,driver_version", "--format=csv,noheader"])
     if done.returncode:
         problem = (done.stdout.strip() or "nvidia-smi failed").splitlines()[0][:160]
-        return _Finding("gpu", "TensorRT, training", False, "", problem, "check the NVIDIA driver")
-    return _Finding("gpu", "TensorRT, training", True, "; ".join(done.stdout.strip().splitlines()), "", "")
+        return found("", problem, "check the NVIDIA driver")
+    return found("; ".join(done.stdout.strip().splitlines()), "", "")
 
 
 def _output_of(command: Sequence[str]) -> subprocess.CompletedProcess[str]:

@@ -13,7 +13,7 @@ from edgedet.cli.options import (
     ThreadsOption,
 )
 from edgedet.cli.output import JsonOption, lost_images, open_output, percent
-from edgedet.cli.progress import Bars
+from edgedet.cli.progress import Bars, LogOption
 from edgedet.data import open_dataset
 from edgedet.errors import DataError
 from edgedet.evaluate import evaluate
@@ -27,6 +27,7 @@ def run(
     runtime: RuntimeOption = None,
     precision: PrecisionOption = None,
     threads: ThreadsOption = None,
+    log: LogOption = None,
     json: JsonOption = None,
 ) -> None:
     """Measure average precision.
@@ -36,7 +37,7 @@ def run(
     """
     dataset = open_dataset(data, split)
     with open_output(json) as output, load(model, runtime, precision, threads) as pipeline:
-        with Bars() as bars:
+        with Bars(log=log) as bars:
             report = evaluate(pipeline, dataset, bars)
         if not report.boxes:
             raise DataError(

@@ -16,7 +16,7 @@ from edgedet import registry
 from edgedet.cli.extras import needs_extra
 from edgedet.cli.options import SplitOption, numbers_from, precisions_from, share_from, targets_from
 from edgedet.cli.output import JsonOption, Output, megabytes, notice, open_output
-from edgedet.cli.progress import Bars
+from edgedet.cli.progress import Bars, LogOption
 from edgedet.data import open_dataset
 from edgedet.errors import UsageError
 from edgedet.spec import MOST_IMAGES, PRECISIONS
@@ -102,6 +102,7 @@ def run(
     data: JudgeOption = None,
     data_split: JudgeSplitOption = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a bundle that is there.")] = False,
+    log: LogOption = None,
     json: JsonOption = None,
 ) -> None:
     """Export a checkpoint to a bundle.
@@ -111,11 +112,11 @@ def run(
     """
     targets, precisions = targets_from(to), precisions_from(precision) or ()
     batches = numbers_from(batch, "--batch", MOST_IMAGES)
-    with needs_extra("export"):
-        from edgedet.models.config import read_detector_config
-        from edgedet_export.exporter import ExportRequest, export_bundle
+    with open_output(json) as output, Bars(log=log) as bars:
+        with bars.step("Importing PyTorch"), needs_extra("export"):
+            from edgedet.models.config import read_detector_config
+            from edgedet_export.exporter import ExportRequest, export_bundle
 
-    with open_output(json) as output, Bars() as bars:
         reused = calibration is not None and _is_calibration(Path(calibration))
         report = export_bundle(
             ExportRequest(

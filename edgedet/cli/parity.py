@@ -31,7 +31,7 @@ from edgedet.cli.output import (
     open_output,
     percent,
 )
-from edgedet.cli.progress import Bars
+from edgedet.cli.progress import Bars, LogOption
 from edgedet.data import open_dataset
 from edgedet.errors import DataError, MissingError, UsageError
 from edgedet.parity import (
@@ -93,6 +93,7 @@ def run(
         typer.Option(metavar="FILE", help="What `edgedet recommend --json` wrote, to plot in --html."),
     ] = None,
     markdown: MarkdownOption = None,
+    log: LogOption = None,
     json: JsonOption = None,
 ) -> None:
     """Compare every artifact with PyTorch.
@@ -106,7 +107,7 @@ def run(
     with open_output(json, markdown) as output:
         limits, names, kinds = load_budgets(budgets), runtimes_from(runtimes), precisions_from(precisions)
         earlier = None if baseline is None else ParityReport.load(baseline)
-        with Bars() as bars:
+        with Bars(log=log) as bars:
             opened, dataset = open_bundle(bundle), open_dataset(data, split)
             if earlier is not None:
                 check_same_detector(opened.spec.name, opened.spec.labels, earlier)
@@ -204,6 +205,8 @@ def show(report: ParityReport, output: Output) -> None:
         f"{reference.runtime} {reference.precision} finds {reference.detections} objects, "
         f"mAP {percent(reference.map) or 'not measured'}"
     )
+    for line in report.int8_lines:
+        output.line(line)
     output.line()
     devices = ("device",) if report.devices else ()
     output.table(

@@ -16,7 +16,7 @@ from edgedet.cli.options import (
     share_from,
 )
 from edgedet.cli.output import JsonOption, Output, megabytes, open_output, percent
-from edgedet.cli.progress import Bars
+from edgedet.cli.progress import Bars, LogOption
 from edgedet.data import open_dataset
 from edgedet.recommend import Figures, RecommendationReport, run_recommendation
 from edgedet.report import write_recommendation
@@ -36,6 +36,7 @@ def run(
     report: Annotated[
         Path | None, typer.Option("--report", metavar="FILE", help="Write a page with a plot here.")
     ] = None,
+    log: LogOption = None,
     json: JsonOption = None,
 ) -> None:
     """Say which artifact to ship.
@@ -46,7 +47,7 @@ def run(
     if report is not None:
         check_page(report)
     with open_output(json) as output:
-        with Bars() as bars:
+        with Bars(log=log) as bars:
             found = run_recommendation(
                 bundle,
                 open_dataset(data, split),
@@ -69,6 +70,8 @@ def show(report: RecommendationReport, output: Output) -> None:
     output.line(
         f"{report.detector} on {report.images} images of {report.data}; {machine.cpu}, {machine.cores} cores"
     )
+    if machine.int8:
+        output.line(machine.int8)
     output.line()
     output.table(
         ("runtime", "precision", "p50 ms", "time / fp32", "95 %", "mAP", "mAP lost %", "MB", "optimal"),

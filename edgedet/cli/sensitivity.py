@@ -11,7 +11,7 @@ from edgedet import registry
 from edgedet.cli.extras import needs_extra
 from edgedet.cli.options import SplitOption
 from edgedet.cli.output import JsonOption, Output, open_output, percent
-from edgedet.cli.progress import Bars
+from edgedet.cli.progress import Bars, LogOption
 from edgedet.data import open_dataset
 from edgedet.files import check_writable
 
@@ -49,6 +49,7 @@ def run(
         Path | None,
         typer.Option("--output", metavar="FOLDER", help=f"Where to write the plot, {_PLOT}."),
     ] = None,
+    log: LogOption = None,
     json: JsonOption = None,
 ) -> None:
     """Show what quantizing each layer alone costs.
@@ -73,7 +74,7 @@ def run(
         worst=worst,
     )
     with open_output(json) as output:
-        with Bars() as bars:
+        with Bars(log=log) as bars:
             report = report_sensitivity(request, bars)
         show(report, output)
         if output_path is not None:

@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.console import Console
 
 from edgedet.cli.extras import needs_extra
 from edgedet.cli.output import JsonOption, Output, notice, open_output, percent
-from edgedet.cli.progress import Bars
+from edgedet.cli.progress import Bars, LogOption
 
 if TYPE_CHECKING:
     from edgedet.training.history import EpochRecord
@@ -39,6 +40,7 @@ def run(
         typer.Option("--qat", help="Quantization-aware: go on in 8 bits from --weights trained in float."),
     ] = False,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in the folder.")] = False,
+    log: LogOption = None,
     json: JsonOption = None,
 ) -> None:
     """Train a detector.
@@ -47,13 +49,14 @@ def run(
 
     On GPUs, batch normalisation takes the images of all processes; on CPUs, those of each process only.
     """
-    with needs_extra("train"):
-        from edgedet.training.train import train
-
     is_first = os.environ.get("RANK", "0") == "0"
     with open_output(json if is_first else None) as output:
         told = _Told(output)
-        with Bars() as bars, told.how_to_resume():
+        progress = Bars(log=log) if is_first else Bars(Console(quiet=True))
+        with progress as bars, told.how_to_resume():
+            with bars.step("Importing PyTorch"), needs_extra("train"):
+                from edgedet.training.train import train
+
             result = train(
                 config,
                 data,

@@ -1,16 +1,26 @@
-"""Backbones: any timm network that gives feature maps, asked for by stride."""
+"""Backbones: any timm network that gives feature maps, asked for by stride.
+
+timm takes longer to import than torch, and so is imported by the functions that build something: what a
+checkpoint says of itself is read without it.
+"""
 
 from __future__ import annotations
 
 import difflib
+from importlib.util import find_spec
+from typing import TYPE_CHECKING
 
-import timm
 import torch
-from timm.models import FeatureInfo
 from torch import nn
 
 from edgedet.errors import ConfigError
 from edgedet.models.config import BackboneConfig
+
+if TYPE_CHECKING:
+    from timm.models import FeatureInfo
+
+if find_spec("timm") is None:
+    raise ModuleNotFoundError("No module named 'timm'", name="timm")
 
 
 def build_backbone(config: BackboneConfig, *, pretrained: bool = False) -> tuple[nn.Module, tuple[int, ...]]:
@@ -27,6 +37,8 @@ def build_backbone(config: BackboneConfig, *, pretrained: bool = False) -> tuple
     Raises:
         ConfigError: timm has no such network, or the network has no map of that stride.
     """
+    import timm
+
     if not timm.is_model(config.name):
         close = difflib.get_close_matches(config.name, timm.list_models(), n=3)
         raise ConfigError(
@@ -41,12 +53,16 @@ def build_backbone(config: BackboneConfig, *, pretrained: bool = False) -> tuple
 
 
 def _feature_info(network: nn.Module) -> FeatureInfo:
+    from timm.models import FeatureInfo
+
     info = network.feature_info
     assert isinstance(info, FeatureInfo)
     return info
 
 
 def _indices_of_strides(config: BackboneConfig) -> tuple[int, ...]:
+    import timm
+
     try:
         with torch.device("meta"):
             available = _feature_info(timm.create_model(config.name, features_only=True)).reduction()

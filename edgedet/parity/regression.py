@@ -362,6 +362,8 @@ def _environment_differences(ours: Environment, theirs: Environment) -> Iterator
     for what, got, before in (("processor", ours.cpu, theirs.cpu), ("Python", ours.python, theirs.python)):
         if got != before:
             yield f"another {what}: {got}, {before} in the baseline"
+    if ours.processor and theirs.processor and ours.processor != theirs.processor:
+        yield f"other instructions: {ours.processor.summary}, {theirs.processor.summary} in the baseline"
     for name in sorted(ours.packages.keys() | theirs.packages.keys()):
         version, old = ours.packages.get(name), theirs.packages.get(name)
         if version != old:

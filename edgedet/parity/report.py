@@ -306,6 +306,14 @@ class ParityReport(SavedValue):
     baseline: BaselineComparison | None = None
 
     @property
+    def int8_lines(self) -> tuple[str, ...]:
+        """What each machine's processor means for INT8, this one's first; nothing in earlier reports."""
+        machines = {"": self.environment, **self.devices}
+        return tuple(
+            f"{device}: {its.int8}" if device else its.int8 for device, its in machines.items() if its.int8
+        )
+
+    @property
     def not_compared(self) -> tuple[NotCompared, ...]:
         """What was skipped; the reason of a device begins with its address."""
         found = [(one, *_device_of(one.reason, self.devices)) for one in self.skipped]

@@ -25,6 +25,7 @@ def markdown_of(report: ParityReport) -> str:
         f"{_escaped(report.detector)} on {report.images} images of {_escaped(report.data)}, {report.boxes} "
         f"boxes. {reference.runtime} {reference.precision} finds {reference.detections} objects, mAP "
         f"{points(reference.map)}.",
+        *(_escaped(line) for line in report.int8_lines),
         _table(_COLUMNS, map(_cells, report.rows), _NUMBERS),
         *_baseline(report),
         *(f"> {_escaped(line)}" for line in report.warnings),

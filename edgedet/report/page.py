@@ -381,11 +381,15 @@ def _provenance(
         ("machine", _machine(machine)),
         ("packages", _packages(packages)),
     ]
+    if machine.int8:
+        lines.append(("INT8 on this processor", machine.int8))
     if machine.governor:
         lines.append(("frequency governor", machine.governor))
     for device, its in parity.devices.items():
         governor = f"; frequency governor {its.governor}" if its.governor else ""
         lines.append((device, f"{_machine(its)}; {_packages(its.packages)}{governor}"))
+        if its.int8:
+            lines.append((f"INT8 on {device}", its.int8))
     return tuple(lines)
 
 

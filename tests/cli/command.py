@@ -25,6 +25,11 @@ class Result:
         """Standard output as JSON; fails where anything else is there."""
         return json.loads(self.stdout)
 
+    @property
+    def notices(self) -> str:
+        """Standard error without its lines of progress, which depend on how fast this machine is."""
+        return re.sub(r"^\[ *\d+\.\d s\] .*\n", "", self.stderr, flags=re.MULTILINE)
+
 
 class Command:
     """Calls `edgedet` with arguments.

@@ -28,7 +28,7 @@ def test_a_folder_is_searched_and_every_image_gets_a_table(
 ) -> None:
     result = edgedet("detect", bundle, pictures, "--score-threshold", "0.0")
     assert result.code == 0
-    assert result.stderr == ""
+    assert result.notices == ""
     for name in ("a.jpg", "sub/a.jpg", "größe 1.png"):
         assert f"{pictures / name}: 100 objects, ort fp32" in result.stdout
 

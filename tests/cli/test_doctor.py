@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from command import Command
 
 from edgedet import registry
 from edgedet.cli import doctor
+from edgedet.processor import Processor, read_processor
 from edgedet.registry import install_command
 
 
@@ -56,6 +58,47 @@ def test_a_package_that_crashes_or_fails_or_is_missing_costs_one_line_each(
     assert rows["c"]["problem"] == "no-such-distribution is not installed"
     assert (rows["d"]["works"], rows["d"]["problem"], rows["d"]["fix"]) == (True, "", "")
     assert {rows[name]["fix"] for name in "abc"} == {install_command("onnx")}
+    assert {name: rows[name]["how"] for name in "abcd"} == {
+        "a": "loaded",
+        "b": "loaded",
+        "c": "looked up",
+        "d": "loaded",
+    }
+
+
+def test_a_large_part_is_looked_up_which_is_said_and_imported_where_that_is_asked_for(
+    edgedet: Command, modules: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (modules / "failing.py").write_text("raise ImportError('libGL.so.1: cannot open shared object file')")
+    monkeypatch.syspath_prepend(str(modules))
+    monkeypatch.setattr(doctor.registry, "RUNTIMES", {})
+    large = replace(part("a", "failing"), is_large=True)
+    gone = replace(part("b", "no_such_module"), is_large=True)
+    monkeypatch.setattr(doctor, "_PARTS", (large, gone))
+    result = edgedet("doctor", "--json", "-")
+    rows = {row["name"]: row for row in result.json["rows"]}
+    assert (rows["a"]["works"], rows["a"]["how"]) == (True, "looked up")
+    assert (rows["b"]["works"], rows["b"]["how"]) == (False, "looked up")
+    assert rows["b"]["problem"] == "no Python package 'no_such_module'"
+    assert "looking it up" in edgedet("doctor").stdout
+    (row,) = (row for row in edgedet("doctor", "--imports", "--json", "-").json["rows"] if row["name"] == "a")
+    assert (row["works"], row["how"]) == (False, "loaded")
+    assert "libGL.so.1" in row["problem"]
+
+
+def test_the_processor_is_shown_with_what_follows_for_int8(
+    edgedet: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(doctor.registry, "RUNTIMES", {})
+    monkeypatch.setattr(doctor, "_PARTS", ())
+    found = read_processor()
+    text = edgedet("doctor").stdout
+    assert found.summary in text
+    assert f"INT8 speed: {found.speed}" in text
+    assert f"INT8 exactness: {found.exactness}" in text
+    values = edgedet("doctor", "--json", "-").json["processor"]
+    assert {key: values[key] for key in Processor.model_fields} == found.model_dump(mode="json")
+    assert (values["saturates"], values["speed"]) == (found.saturates, found.speed)
 
 
 def test_a_runtime_works_when_its_own_module_can_be_loaded(
@@ -138,7 +181,7 @@ def test_what_to_install_is_the_clone_where_edgedet_is_one(
 
 @pytest.mark.slow
 def test_the_parts_of_a_full_install_work_here(edgedet: Command) -> None:
-    result = edgedet("doctor", "--json", "-")
+    result = edgedet("doctor", "--imports", "--json", "-")
     works = {row["name"] for row in result.json["rows"] if row["works"]}
     assert result.code == 0
     assert works >= {"ort", "openvino", "tflite", "eager", "evaluate", "report", "export", "train"}

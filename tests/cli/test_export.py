@@ -53,8 +53,11 @@ def test_weights_of_torch_are_exported_with_a_configuration(
     config = tmp_path / "detector.toml"
     config.write_text(table)
     output = tmp_path / "bundle"
-    result = edgedet("export", weights, "--config", config, "--output", output, "--to", "onnx")
+    log = tmp_path / "log.txt"
+    result = edgedet("export", weights, "--config", config, "--output", output, "--to", "onnx", "--log", log)
     assert result.code == 0, result
+    assert "] Exporting 1/1: done in " in log.read_text()
+    assert log.read_text() == result.stderr
     bundle = open_bundle(output)
     inside = bundle.path_of(bundle.artifact("eager", "fp32"))
     assert read_config(inside) == read_config(checkpoint)

@@ -14,6 +14,7 @@ from edgedet.bundle import MANIFEST, open_bundle
 from edgedet.data.synthetic import SyntheticDataset
 from edgedet.evaluate import evaluate
 from edgedet.pipeline import load
+from edgedet.processor import read_processor
 from edgedet.recommend import RecommendationReport, run_recommendation
 
 
@@ -70,6 +71,8 @@ def test_what_is_printed_is_what_is_written_and_the_page_needs_no_network(
     assert found["advice"][0]["sentence"] in result.stdout
     assert RecommendationReport.load(values).recommendation.sentence == found["sentence"]
     html = page.read_text("utf-8")
+    assert read_processor().description in result.stdout
+    assert read_processor().summary in html
     assert "data:image/png;base64," in html
     assert "http://" not in html
     assert "https://" not in html

@@ -82,7 +82,7 @@ def test_an_interrupted_run_tells_how_to_go_on_where_something_was_saved(
     result = edgedet("train", path, "--output", run)
     assert result.code == 130
     hint = f"edgedet: 1 of 2 epochs are saved in {run}; the same command with --resume goes on\n"
-    assert result.stderr == (hint if interrupted_in == 2 else "") + "edgedet: interrupted\n"
+    assert result.notices == (hint if interrupted_in == 2 else "") + "edgedet: interrupted\n"
     monkeypatch.setattr(Trainer, "run_epoch", run_epoch)
     if interrupted_in == 2:
         resumed = edgedet("train", path, "--output", run, "--resume")

@@ -52,5 +52,9 @@ def test_the_demo_exports_proves_and_measures_over_what_an_earlier_run_left(tmp_
     pictures = list((tmp_path / "demo" / "pictures").glob("*.jpg"))
     assert pictures
     assert all(cv2.imread(str(path)) is not None for path in pictures)
+    log = (tmp_path / "demo" / "log.txt").read_text("utf-8")
+    for stage in ("Making artifacts", "Exporting 8/8", "Comparing 100/100", "Timing artifacts"):
+        assert f"] {stage}: done in " in log
+        assert f"] {stage}: done in " in done.stderr
     assert (tmp_path / "demo" / "bundle" / "bundle.json").is_file()
     assert not (tmp_path / "demo" / "bundle" / "stale").exists()

@@ -10,6 +10,7 @@ import pytest
 
 from edgedet.errors import DataError, VendorError
 from edgedet.parity import ParityReport, compare_with_baseline, load_budgets, run_parity
+from edgedet.processor import Processor
 from edgedet.selection import Skipped
 
 
@@ -218,6 +219,18 @@ def test_another_processor_or_package_of_a_device_is_said(earlier):
     (line,) = found.differences
     assert line.startswith("ssh://pi: another processor: ")
     assert line.endswith(", Cortex-A53 in the baseline")
+
+
+def test_other_instructions_are_said_unless_the_baseline_did_not_record_them(earlier):
+    def on_processor(processor: Processor | None) -> ParityReport:
+        environment = earlier.environment.model_copy(update={"processor": processor})
+        return earlier.model_copy(update={"environment": environment})
+
+    old = Processor(architecture="x86_64", avx2=True)
+    now = on_processor(old.model_copy(update={"avx_vnni": True}))
+    (line,) = compare_with_baseline(now, on_processor(old)).differences
+    assert line.startswith("other instructions: x86_64: AVX2, AVX-VNNI; no AVX-512, ")
+    assert compare_with_baseline(now, on_processor(None)).differences == ()
 
 
 def test_an_artifact_that_does_not_run_any_more_is_named(earlier):

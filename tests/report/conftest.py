@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import pytest
@@ -25,6 +26,7 @@ from edgedet.parity.report import (
     OutputDifference,
     Reference,
 )
+from edgedet.processor import Processor
 from edgedet.selection import Skipped
 from edgedet.spec import DetectorSpec, InputSpec, OutputSpec, SsdDecoder, SsdPriors
 
@@ -32,10 +34,23 @@ sys.path.insert(0, str(Path(__file__).parent))  # for browser
 
 from browser import NAMES, Browser, find_browser
 
+Report = TypeVar("Report", ParityReport, BenchmarkReport)
+
 HOSTILE = "<script>alert(1)</script>\" onload='x' é"
 MACHINE = Environment(
     cpu=f"A processor {HOSTILE}", cores=2, os="Linux", python="3.11", packages={"numpy": "2.0"}
 )
+
+# Where INT8 saturates; reports of earlier versions have no processor.
+OLD = Processor(architecture="x86_64", avx2=True)
+
+
+@pytest.fixture
+def on_old_processor() -> Callable[[Report], Report]:
+    """The same report from a machine whose processor is known."""
+    return lambda report: report.model_copy(
+        update={"environment": MACHINE.model_copy(update={"processor": OLD})}
+    )
 
 
 @pytest.fixture(scope="session")

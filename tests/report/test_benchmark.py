@@ -86,6 +86,15 @@ def test_the_page_of_a_sweep_has_a_column_of_batches_and_what_each_gains(report,
     assert f"{swept.runtime} {swept.precision} batch 4, 1 thread" in text
 
 
+def test_what_the_processor_means_for_int8_is_said_where_it_was_recorded(
+    report, on_old_processor, tmp_path: Path
+):
+    write_benchmark(tmp_path / "page.html", on_old_processor(report))
+    assert "x86_64: AVX2; no AVX-512" in (tmp_path / "page.html").read_text("utf-8")
+    write_benchmark(tmp_path / "page.html", report)
+    assert "AVX" not in (tmp_path / "page.html").read_text("utf-8")
+
+
 def test_a_curve_rises_where_a_frame_takes_longer_and_falls_where_the_clock_does(report):
     curve = curve_of(report.rows[1])
 

@@ -85,6 +85,18 @@ def test_the_machines_of_devices_and_what_they_could_not_run_are_said(tmp_path: 
     assert "ort fp32 on ssh://pi 2.35 MB" in text, "in the table of artifacts, of one device too"
 
 
+def test_what_each_processor_means_for_int8_is_said_where_it_was_recorded(
+    tmp_path: Path, page: Reader, spec, parity, on_old_processor
+):
+    assert "INT8 on" not in page.text
+    report = on_old_processor(parity)
+    report = report.model_copy(update={"devices": {"ssh://pi": report.environment}})
+    write_report(tmp_path / "report.html", spec, report)
+    text = Reader((tmp_path / "report.html").read_text()).text
+    assert "INT8 on this processor x86_64: AVX2; no AVX-512" in text
+    assert "INT8 on ssh://pi x86_64: AVX2; no AVX-512" in text
+
+
 def test_numbers_are_not_flattered(page: Reader):
     assert "99.99 %" in page.text
     assert "100 %" not in page.text

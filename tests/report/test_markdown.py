@@ -44,6 +44,14 @@ def test_what_a_device_could_not_run_is_said_of_that_device(parity):
     assert text.endswith("\n\nopenvino fp32 was not compared: not in the bundle\n")
 
 
+def test_what_each_processor_means_for_int8_is_said(parity, on_old_processor):
+    report = on_old_processor(parity)
+    text = markdown_of(report.model_copy(update={"devices": {"ssh://pi": report.environment}}))
+    assert "\n\nx86\\_64: AVX2; no AVX-512" in text
+    assert "\n\nssh://pi: x86\\_64: AVX2; no AVX-512" in text
+    assert "AVX" not in markdown_of(parity)
+
+
 def test_names_from_outside_are_words_in_one_cell(parity):
     name = "a|b\nc`d` <img src=x> *bold* [link](x)"
     image = parity.rows[1].differing_images[0].model_copy(update={"image_id": name})
