@@ -10,8 +10,10 @@ from edgedet_calibration.images import CalibrationImages
 from edgedet_calibration.placement import place
 from edgedet_calibration.recipe import Recipe
 from edgedet_calibration.stats import Stats
+from edgedet_calibration.threads import one_thread
 
 
+@one_thread()
 def calibrate(
     captured: Captured, calibration: CalibrationImages, recipe: Recipe, track: Track = silent
 ) -> Stats:

@@ -28,12 +28,14 @@ from edgedet_calibration.recipe import Recipe
 from edgedet_calibration.rounding import LARGEST_FAN_IN, moments_of, steps_of
 from edgedet_calibration.simulate import is_rounding, simulated
 from edgedet_calibration.stats import CorrectionOrigin, Corrections, Stats
+from edgedet_calibration.threads import one_thread
 from edgedet_calibration.walk import Walk
 from edgedet_calibration.weight_steps import moved, packed
 
 _aten = torch.ops.aten
 
 
+@one_thread()
 def with_corrections(
     captured: Captured,
     stats: Stats,

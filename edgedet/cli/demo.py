@@ -28,6 +28,7 @@ from edgedet.files import check_folder_writable
 from edgedet.parity import ParityReport, ParityRow, run_parity
 from edgedet.pipeline import load
 from edgedet.report import comparison_pictures, write_report
+from edgedet.spec import Precision
 
 _TARGETS = ("onnx", "openvino", "tflite", "tensorrt-rtx")
 _PARITY_IMAGES = 100
@@ -107,8 +108,15 @@ def _export(checkpoint: Path, bundle: Path, output: Output, bars: Bars) -> None:
         from edgedet_export.exporter import ExportRequest, export_bundle
 
     calibration = open_dataset("builtin", "train")
+    precisions: tuple[Precision, ...] = ("fp32", "int8")
     request = ExportRequest(
-        checkpoint, bundle, _TARGETS, ("fp32", "int8"), calibration=calibration, overwrite=True
+        checkpoint,
+        bundle,
+        _TARGETS,
+        precisions,
+        calibration=calibration,
+        overwrite=True,
+        processes=export.processes_for(len(_TARGETS) * len(precisions)),
     )
     with bars.step("Making artifacts"):
         report = export_bundle(request, bars)

@@ -7,6 +7,7 @@ bundle is written. An engine that was built and that nothing here can run is no 
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -56,6 +57,17 @@ ComputeCapabilityOption = Annotated[
         help="The RTX GPU that tensorrt-rtx builds for, such as 8.6; without it, all from 8.0 on.",
     ),
 ]
+ProcessesOption = Annotated[
+    int | None,
+    typer.Option(
+        "--processes",
+        metavar="N",
+        min=1,
+        max=2,
+        envvar="EDGEDET_PROCESSES",
+        help="2 converts beside the calibration: the default where there are two cores and three artifacts.",
+    ),
+]
 ConfigOption = Annotated[
     Path | None,
     typer.Option(
@@ -79,6 +91,8 @@ JudgeSplitOption = Annotated[
 
 # The checkpoint is named at the head of a calibration.
 _HEAD = 4096
+# One process exports so many as fast as two.
+_ARTIFACTS_OF_ONE = 2
 
 
 def run(
@@ -93,6 +107,7 @@ def run(
     to: TargetsOption = "onnx,openvino,tflite",
     precision: PrecisionsOption = "fp32",
     batch: BatchesOption = "1",
+    processes: ProcessesOption = None,
     compute_capability: ComputeCapabilityOption = None,
     calibration: CalibrationOption = None,
     split: SplitOption = None,
@@ -131,6 +146,7 @@ def run(
                 config=None if config is None else read_detector_config(config),
                 budget=budget_from(max_drop, data, data_split),
                 batches=batches,
+                processes=processes or processes_for(len(targets) * len(precisions)),
                 compute_capability=compute_capability,
             ),
             bars,
@@ -148,6 +164,12 @@ def run(
     if any(row.status == "not built" for row in report.rows):
         notice("edgedet: not everything could be made here; the table says what is missing and how to get it")
         raise typer.Exit(3)
+
+
+def processes_for(artifacts: int) -> int:
+    """How many processes export so many artifacts: a second one costs the import of PyTorch once more."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return 2 if cores > 1 and artifacts > _ARTIFACTS_OF_ONE else 1
 
 
 def budget_from(max_drop: str | None, data: str | None, split: str | None) -> AccuracyBudget | None:
