@@ -124,6 +124,12 @@ def history(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return path
 
 
+@pytest.fixture(autouse=True)
+def one_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Commands export in one process: tests run in two already."""
+    monkeypatch.setenv("EDGEDET_PROCESSES", "1")
+
+
 @pytest.fixture(scope="session")
 def test_data() -> Path:
     """The folder with real data sets, which is never part of the repository."""

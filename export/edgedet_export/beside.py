@@ -42,10 +42,13 @@ class Beside:
     Args:
         process: The other process.
         jobs: What it may begin with.
+
+    Attributes:
+        process: The other process.
     """
 
     def __init__(self, process: subprocess.Popen[bytes], jobs: Sequence[Job]) -> None:
-        self._process, self._jobs = process, deque(jobs)
+        self.process, self._jobs = process, deque(jobs)
         self._changed = threading.Condition()
         self._no_more = False
         self._under_way = 0
@@ -92,7 +95,7 @@ class Beside:
                 job = self._jobs.pop()
                 self._under_way += 1
             try:
-                answer: Written | BaseException | None = _asked(self._process, job)
+                answer: Written | BaseException | None = _asked(self.process, job)
             except OSError:
                 answer = None
             except BaseException as exc:
@@ -133,6 +136,7 @@ def beside(
             [sys.executable, "-m", __name__],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
             env=os.environ | {"OMP_NUM_THREADS": "1"},
         )
         try:
@@ -174,7 +178,7 @@ def _send(stream: IO[bytes], value: Any) -> None:
 def main() -> None:
     """The other process: an order, then a job a line on standard input, and an answer for each."""
     answers = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)  # converters print
+    os.dup2(2, 1)  # converters print, which nobody is to read
     lines: SimpleQueue[bytes] = SimpleQueue()
     threading.Thread(target=_read, args=(lines,), daemon=True).start()
     order = json.loads(lines.get())

@@ -122,10 +122,9 @@ def _halved(
 
 
 def _tracked(writer: Writer, targets: Mapping[str, Target], job: Job, track: Track) -> Written:
-    written = [
-        writer.write(one, targets[one.target]) for one in track((job,), f"{job.target} {job.precision}")
-    ]
-    return written[0]
+    for one in track((job,), f"{job.target} {job.precision}", 1):
+        written = writer.write(one, targets[one.target])
+    return written
 
 
 def _eager(request: ExportRequest, folder: Path) -> Artifact:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,6 +19,10 @@ from edgedet_export.passes.drop_requantization import drop_requantization
 from edgedet_export.passes.mark_residuals import mark_residuals
 from edgedet_export.quiet import converter
 from edgedet_export.target import Exported, Source
+
+
+# "Reshape_11454": a type, also of what a constant was computed from, and a count. Names of ONNX begin otherwise.
+_COUNTED = re.compile(r"[A-Z][A-Za-z0-9]*_\d+")
 
 
 class OpenVinoTarget:
@@ -49,6 +54,17 @@ class OpenVinoTarget:
                 # shapes are computed at each loading, and NNCF finds no biases in the file.
                 converted = ov.Core().read_model(onnx_path)
                 apply_moc_transformations(converted, cf=True, smart_reshape=False)
+                _name_by_place(converted)
                 embed_openvino(converted, source.spec)
                 ov.save_model(converted, path, compress_to_fp16=source.spec.precision == "fp16")
         return Exported((path, path.with_suffix(".bin")))
+
+
+def _name_by_place(model: ov.Model) -> None:
+    """Name what OpenVINO named, by a count of all that the process has made, after its place in the model.
+
+    The same detector then gives the same file, whatever the process converted before.
+    """
+    for place, node in enumerate(model.get_ordered_ops()):
+        if _COUNTED.fullmatch(node.get_friendly_name()):
+            node.set_friendly_name(f"{node.get_type_name()}_at_{place}")

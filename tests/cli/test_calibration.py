@@ -30,14 +30,14 @@ RECIPE = Recipe(images=4)
 def capture_once() -> Iterator[None]:
     """The commands of this module see one captured detector, which none of them changes."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(exporter, "_capture", cache(exporter._capture))
+        patch.setattr(exporter, "captured_checkpoint", cache(exporter.captured_checkpoint))
         yield
 
 
 @pytest.fixture(scope="module")
 def collected(checkpoint: Path) -> dict[str, Any]:
     """What four images show the small detector, with the corrections of ONNX Runtime and TFLite."""
-    captured = exporter._capture(checkpoint, None)
+    captured = exporter.captured_checkpoint(checkpoint, None)
     images = CalibrationImages(open_dataset("builtin", split="val"), captured.spec.input, RECIPE.images)
     stats = calibrate(captured, images, RECIPE)
     stats = with_corrections(captured, stats, RECIPE, [ENCODINGS["onnxruntime"]], images)

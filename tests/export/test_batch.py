@@ -21,14 +21,15 @@ from edgedet.models.capture import set_batch
 from edgedet_calibration.recipe import Recipe
 from edgedet_export import verify
 from edgedet_export.batch import with_batch
-from edgedet_export.exporter import ExportRequest, _capture, export_bundle
+from edgedet_export.exporter import ExportRequest, export_bundle
+from edgedet_export.sources import captured_checkpoint
 from edgedet_export.target import Source
 
 
 @pytest.fixture(scope="module")
 def source(trained: Path) -> Source:
     """The float detector, for one image."""
-    captured = _capture(trained)
+    captured = captured_checkpoint(trained)
     return Source(captured.graph_module, captured.example_inputs, captured.spec)
 
 
@@ -144,7 +145,7 @@ def test_a_batch_whose_second_image_is_wrong_is_refused(
 
 
 def _capture_of(bundle: Bundle) -> Any:
-    return _capture(bundle.path_of(bundle.artifact("eager", "fp32"))).graph_module
+    return captured_checkpoint(bundle.path_of(bundle.artifact("eager", "fp32"))).graph_module
 
 
 def test_images_of_a_batch_are_all_different_even_where_there_are_few(source: Source) -> None:
@@ -264,7 +265,7 @@ def test_every_target_makes_every_precision_for_a_batch(
 @pytest.mark.parametrize("backbone", ["ghostnet", "mnasnet", "mobilenetv3_large", "mobilenetv3_small"])
 def test_the_graph_of_every_backbone_treats_each_image_by_itself(backbone: str) -> None:
     weights = Path(__file__).resolve().parents[2] / "weights" / f"bccd_ssdlite320_{backbone}.safetensors"
-    captured = _capture(weights)
+    captured = captured_checkpoint(weights)
     three = with_batch(Source(captured.graph_module, captured.example_inputs, captured.spec), 3)
     torch.manual_seed(0)
     images = torch.randn(three.example_inputs[0].shape)

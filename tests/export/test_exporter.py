@@ -79,7 +79,7 @@ def test_a_perturbed_weight_is_found_by_verification(
     import onnx
     from onnx import numpy_helper
 
-    from edgedet_export.exporter import _capture
+    from edgedet_export.sources import captured_checkpoint
     from edgedet_export.target import Source
 
     original = full_bundle.path_of(full_bundle.artifact("ort", "fp32"))
@@ -89,7 +89,7 @@ def test_a_perturbed_weight_is_found_by_verification(
     values[0] += 0.5
     weight.CopyFrom(numpy_helper.from_array(values, weight.name))
     onnx.save(model, tmp_path / "model.onnx")
-    captured = _capture(trained)
+    captured = captured_checkpoint(trained)
     source = Source(captured.graph_module, captured.example_inputs, full_bundle.spec)
     tensors = verify.verification_tensors(open_dataset("builtin", split="test"), captured.spec.input)
     assert verify.verify(original, "ort", source, tensors).max_relative_error < 1e-4
@@ -102,7 +102,7 @@ def test_what_cannot_be_exported_is_refused_before_any_work(checkpoint: Path, tm
         given = {"targets": ("onnx",), "precisions": ("fp32",)} | changes
         return ExportRequest(checkpoint, tmp_path / "b", **given)  # type: ignore[arg-type]
 
-    with pytest.raises(UsageError, match="names among onnx, openvino, tensorrt, tflite"):
+    with pytest.raises(UsageError, match="names among onnx, openvino, tensorrt, tensorrt-rtx, tflite"):
         export_bundle(request(targets=("coreml",)))
     with pytest.raises(UsageError, match="INT8 needs images"):
         export_bundle(request(precisions=("int8",)))
