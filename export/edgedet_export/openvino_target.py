@@ -20,8 +20,7 @@ from edgedet_export.passes.mark_residuals import mark_residuals
 from edgedet_export.quiet import converter
 from edgedet_export.target import Exported, Source
 
-
-# "Reshape_11454": a type, also of what a constant was computed from, and a count. Names of ONNX begin otherwise.
+# "Reshape_11454": a type, also of what a constant was computed from, and a count. ONNX names begin otherwise.
 _COUNTED = re.compile(r"[A-Z][A-Za-z0-9]*_\d+")
 
 
