@@ -74,6 +74,7 @@ class DeviceRun:
         sources: The artifacts that could be opened.
         skipped: The others.
         environment: The device's.
+        saturates: Whether its processor adds INT8 products in 16 bits.
         failure: Why it sees no more images; None as long as it does.
 
     Raises:
@@ -158,6 +159,7 @@ class DeviceRun:
     def _meet(self, bundle: Bundle, artifacts: Sequence[Artifact], *, asked: bool) -> Environment:
         """Sort artifacts by whether the device could open them."""
         first = self._take().header
+        self.saturates = bool(first["saturates"])
         for number, (artifact, about) in enumerate(zip(artifacts, first["opened"], strict=True)):
             if "error" not in about:
                 spec = DetectorSpec.from_json(about["spec"], source=str(self.device.address))
@@ -195,7 +197,7 @@ class RemoteArtifact:
     ) -> None:
         self._run, self._number = run, str(number)
         self.artifact, self.spec = artifact, spec
-        self.device = str(run.device.address)
+        self.device, self.saturates = str(run.device.address), run.saturates
         self.input = InputComparison()
         self.foreign_fields = foreign_fields(spec, expected)
 

@@ -169,8 +169,8 @@ def _quantized(node: openvino.Node) -> Weight | None:
     if not np.isfinite(found).all() or np.abs(zero - shift).max() > _LEAST_OF_A_STEP:
         return None
     if found.min() >= 0 and (shift >= 0).all():
-        return found.astype(np.uint8)
-    return found.astype(np.int8) if found.min() >= -128 and found.max() <= 127 else None
+        return np.asarray(found.astype(np.uint8))
+    return np.asarray(found.astype(np.int8)) if found.min() >= -128 and found.max() <= 127 else None
 
 
 def _floats(node: openvino.Node) -> NDArray[Any] | None:
