@@ -20,7 +20,7 @@ from edgedet.proof import prove_artifact
 
 pytestmark = [pytest.mark.avx2, pytest.mark.timeout(1800)]
 
-IMAGES = 4
+IMAGES = 2
 # mAP moves by points where one of few objects differs, unless nothing does.
 IMAGES_OF_MAP = 12
 MAX_MAP_POINTS = 0.05
