@@ -181,7 +181,8 @@ def _floats(node: openvino.Node) -> NDArray[Any] | None:
 
 
 def _is_depthwise(node: openvino.Node, weight: Weight) -> bool:
-    return node.get_type_name().startswith("Group") and weight.shape[1:3] == (1, 1)
+    is_grouped = node.get_type_name().startswith("Group") and len(weight) > 1
+    return is_grouped and weight.shape[1:3] == (1, 1)
 
 
 def _oriented(node: openvino.Node, weight: Weight) -> Weight:
