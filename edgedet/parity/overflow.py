@@ -37,8 +37,11 @@ def overflow_reason(bundle: Bundle, artifact: Artifact) -> str:
         return ""
     if proof is None or not proof.overflows:
         return ""
+    how = artifact.quantization
+    is_learned = how is not None and how.observer == "learned"
     return (
         f"sums of this artifact saturate on this processor, which has no VNNI: {len(proof.overflows)} of "
-        f"{proof.layers} layers can overflow ({proof.overflowing}). Export again, since weights that this "
-        "version of edgedet writes cannot overflow; `edgedet inspect` names the layers"
+        f"{proof.layers} layers can overflow ({proof.overflowing}). "
+        f"{'Train it in 8 bits and export it' if is_learned else 'Export'} again with a recipe that is "
+        "pair-safe, as the default is; `edgedet inspect` names the layers"
     )

@@ -203,7 +203,7 @@ def check_sums(path: Path, runtime_name: str, spec: DetectorSpec) -> str:
     named = proof.overflowing or ", ".join(proof.unread[:_NAMED_LAYERS])
     return (
         f"{name} loses accuracy on x86 processors without VNNI: {proof.verdict} there ({named}); "
-        "`edgedet inspect` names the layers"
+        "a pair-safe recipe or a new training in 8 bits mends it, `edgedet inspect` names the layers"
     )
 
 

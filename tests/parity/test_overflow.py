@@ -18,6 +18,14 @@ def test_the_reason_names_layers_sums_and_what_mends_them(int8_bundle: Bundle) -
     assert "`edgedet inspect`" in reason
 
 
+def test_what_was_trained_in_8_bits_is_to_be_trained_again(int8_bundle: Bundle) -> None:
+    artifact = int8_bundle.artifact("ort", "int8")
+    assert artifact.quantization is not None
+    learned = artifact.quantization.model_copy(update={"observer": "learned"})
+    reason = overflow_reason(int8_bundle, artifact.model_copy(update={"quantization": learned}))
+    assert "Train it in 8 bits and export it again" in reason
+
+
 def test_there_is_none_for_floats_and_where_nothing_here_reads_the_file(
     int8_bundle: Bundle, monkeypatch: pytest.MonkeyPatch
 ) -> None:
