@@ -49,13 +49,11 @@ class ViewSource(Protocol):
         spec: The one in the file.
         foreign_fields: Fields in which that is not what the bundle says.
         input: Its input tensors against those of the bundle's spec.
-        saturates: Whether the processor there adds INT8 products in 16 bits.
     """
 
     artifact: Artifact
     device: str
     input: InputComparison
-    saturates: bool
 
     @property
     def spec(self) -> DetectorSpec:
@@ -64,6 +62,10 @@ class ViewSource(Protocol):
     @property
     def foreign_fields(self) -> tuple[ForeignField, ...]:
         """Fields in which it differs."""
+
+    @property
+    def saturates(self) -> bool:
+        """Whether the processor there adds INT8 products in 16 bits."""
 
     def view(self, frame: Frame) -> View:
         """What it makes of an image.

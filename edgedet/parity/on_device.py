@@ -20,7 +20,6 @@ from edgedet.data.images import read_image
 from edgedet.devices.records import Record, error_header
 from edgedet.environment import read_environment
 from edgedet.errors import DataError, EdgedetError
-from edgedet.parity.overflow import processor_saturates
 from edgedet.parity.view import View, open_alone
 from edgedet.pipeline import RuntimeLike
 from edgedet.preprocess import Geometry, Image, preprocess
@@ -55,8 +54,7 @@ def views(order: Mapping[str, Any], root: Path, write: Callable[[Record], None])
             except EdgedetError as exc:
                 opened.append(None)
                 about.append(error_header(exc))
-        environment = read_environment().model_dump(mode="json")
-        write(Record({"opened": about, "environment": environment, "saturates": processor_saturates()}))
+        write(Record({"opened": about, "environment": read_environment().model_dump(mode="json")}))
         sent = 0
         for image in order["images"]:
             try:

@@ -15,7 +15,7 @@ from edgedet.parity.frame import Frame
 from edgedet.parity.input_tensor import InputComparison
 from edgedet.parity.lane import Layers
 from edgedet.parity.layers import IntermediateSource
-from edgedet.parity.overflow import processor_saturates
+from edgedet.parity.overflow import saturates
 from edgedet.parity.view import View, open_alone
 from edgedet.pipeline import RuntimeLike
 from edgedet.preprocess import preprocess
@@ -43,7 +43,7 @@ class Opened:
     expected: DetectorSpec
     device: str = LOCAL
     input: InputComparison = field(default_factory=InputComparison)
-    saturates: bool = field(default_factory=processor_saturates)
+    saturates: bool = field(default_factory=saturates)
 
     @property
     def spec(self) -> DetectorSpec:

@@ -20,6 +20,7 @@ from edgedet.parity.frame import Frame
 from edgedet.parity.input_tensor import InputComparison
 from edgedet.parity.lane import Layers, UnreadImageError
 from edgedet.parity.on_device import tensor_sha256
+from edgedet.parity.overflow import saturates
 from edgedet.parity.view import View
 from edgedet.preprocess import preprocess
 from edgedet.progress import Track
@@ -74,7 +75,6 @@ class DeviceRun:
         sources: The artifacts that could be opened.
         skipped: The others.
         environment: The device's.
-        saturates: Whether its processor adds INT8 products in 16 bits.
         failure: Why it sees no more images; None as long as it does.
 
     Raises:
@@ -159,7 +159,6 @@ class DeviceRun:
     def _meet(self, bundle: Bundle, artifacts: Sequence[Artifact], *, asked: bool) -> Environment:
         """Sort artifacts by whether the device could open them."""
         first = self._take().header
-        self.saturates = bool(first["saturates"])
         for number, (artifact, about) in enumerate(zip(artifacts, first["opened"], strict=True)):
             if "error" not in about:
                 spec = DetectorSpec.from_json(about["spec"], source=str(self.device.address))
@@ -197,9 +196,15 @@ class RemoteArtifact:
     ) -> None:
         self._run, self._number = run, str(number)
         self.artifact, self.spec = artifact, spec
-        self.device, self.saturates = str(run.device.address), run.saturates
+        self.device = str(run.device.address)
         self.input = InputComparison()
         self.foreign_fields = foreign_fields(spec, expected)
+
+    @property
+    def saturates(self) -> bool:
+        """Whether the device's processor adds INT8 products in 16 bits."""
+        processor = self._run.environment.processor
+        return processor is not None and saturates(processor)
 
     def view(self, frame: Frame) -> View:
         """What the device made of it."""

@@ -13,7 +13,7 @@ pytestmark = pytest.mark.avx2
 ROOT = Path(__file__).resolve().parents[2]
 FLAGS = "from numpy._core._multiarray_umath import __cpu_features__ as f; print(f['AVX2'], f['AVX512F'])"
 CHILD = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {FLAGS!r}], check=True)"
-SATURATES = "from edgedet.parity.overflow import processor_saturates; print(processor_saturates())"
+SATURATES = "from edgedet.processor import read_processor; print(read_processor().saturates)"
 
 
 def said(python: Path, code: str) -> str:

@@ -15,7 +15,7 @@ from edgedet.bundle import Bundle
 from edgedet.data import open_dataset
 from edgedet.devices import LOCAL, Address
 from edgedet.parity import Devices, ParityRow, run_parity
-from edgedet.parity.overflow import processor_saturates
+from edgedet.processor import read_processor
 from edgedet.proof import prove_artifact
 
 pytestmark = [pytest.mark.avx2, pytest.mark.timeout(1800)]
@@ -31,7 +31,7 @@ AVX2_OF_ONEDNN = {"ONEDNN_MAX_CPU_ISA": "AVX2"}
 Outputs = Callable[..., Mapping[str, Any]]
 
 here_without_vnni = pytest.mark.skipif(
-    processor_saturates(), reason="this machine has no VNNI itself: nothing differs there"
+    bool(read_processor().saturates), reason="this machine has no VNNI itself: nothing differs there"
 )
 
 
