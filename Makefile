@@ -23,11 +23,11 @@ demo: $(STAMP) ## the main job on the built-in model and data, under five minute
 
 test: export OMP_NUM_THREADS ?= $(THREADS)
 test: $(STAMP) ## the tests; EDGEDET_TEST_DATA names the folder with real data sets
-	$(RUN) -m pytest -n 2 --dist loadgroup --no-loadscope-reorder -m "not slow and not arm64"
+	$(RUN) -m pytest -n 2 --dist loadgroup --no-loadscope-reorder -m "not slow and not arm64 and not avx2"
 
 test-slow: export OMP_NUM_THREADS ?= $(THREADS)
 test-slow: $(STAMP) ## the tests that take minutes
-	$(RUN) -m pytest -n 2 --dist loadgroup --no-loadscope-reorder -m "slow or arm64"
+	$(RUN) -m pytest -n 2 --dist loadgroup --no-loadscope-reorder -m "slow or arm64 or avx2"
 
 check: $(STAMP) ## format, lint, types, tests
 	$(RUN) -m ruff format --check .

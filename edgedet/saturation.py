@@ -28,12 +28,13 @@ class IntegerLayer:
 
     Attributes:
         name: As the artifact names it.
-        weight: `[outputs, inputs of a group, ...]`, int8 for what can saturate.
+        weight: `[outputs, inputs of a group, ...]`, int8 for what can saturate; None where the file does not
+            tell it.
         is_depthwise: Each channel has one filter of its own.
     """
 
     name: str
-    weight: NDArray[Any]
+    weight: NDArray[Any] | None
     is_depthwise: bool = False
 
 
@@ -78,12 +79,13 @@ def _positive_sums(weight: NDArray[Any]) -> NDArray[Any]:
 
 
 def overflows(layers: Iterable[IntegerLayer]) -> tuple[Overflow, ...]:
-    """The layers that can overflow; none where an artifact is exact on every x86 processor."""
+    """The layers that can overflow, of those whose weights are known."""
     found = []
     for layer in layers:
-        if layer.weight.dtype != np.int8 or layer.is_depthwise or layer.weight.ndim < 2:
+        weight = layer.weight
+        if weight is None or weight.dtype != np.int8 or layer.is_depthwise or weight.ndim < 2:
             continue
-        sums = pair_sums(layer.weight.astype(np.int16))
+        sums = pair_sums(weight.astype(np.int16))
         if (sums > PAIR_LIMIT).any():
             found.append(Overflow(layer.name, int((sums > PAIR_LIMIT).sum()), int(sums.max())))
     return tuple(found)

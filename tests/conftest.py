@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import os
+import shutil
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from filelock import FileLock
 
-from edgedet.bundle import Bundle, open_bundle
+from edgedet.bundle import MANIFEST, Artifact, Bundle, FileEntry, open_bundle
 from edgedet.data import Dataset, open_dataset
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -273,3 +274,49 @@ def bccd_bundle(shared_folder: Path, test_data: Path) -> Bundle:
     return open_bundle(
         _made_once(shared_folder / "bccd", checkpoint, "onnx openvino tflite", "fp32 int8", images, count=96)
     )
+
+
+@pytest.fixture
+def int8_layer() -> Callable[[Path, int, int], None]:
+    """Writes an .onnx file of one convolution in INT8, "the layer", which has a pair of these two weights."""
+    onnx = pytest.importorskip("onnx", reason="the export extra is not installed")
+    import numpy as np
+
+    def write(path: Path, first: int, second: int) -> None:
+        weight = np.zeros((4, 4, 3, 3), np.int8)
+        weight[2, :2, 1, 1] = first, second
+        constants = {"s": np.float32(0.1), "z": np.uint8(0), "w": weight, "sw": np.float32(0.1)}
+        nodes = [
+            onnx.helper.make_node("QuantizeLinear", ["x", "s", "z"], ["xq"]),
+            onnx.helper.make_node("DequantizeLinear", ["xq", "s", "z"], ["xd"]),
+            onnx.helper.make_node("DequantizeLinear", ["w", "sw"], ["wd"]),
+            onnx.helper.make_node("Conv", ["xd", "wd"], ["y"], name="the layer"),
+        ]
+        tensors = [onnx.numpy_helper.from_array(np.asarray(a), name) for name, a in constants.items()]
+        path.parent.mkdir(exist_ok=True)
+        x, y = (
+            onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [1, 4, side, side])
+            for name, side in (("x", 8), ("y", 6))
+        )
+        graph = onnx.helper.make_graph(nodes, "g", [x], [y], tensors)
+        opset = onnx.helper.make_opsetid("", 17)
+        onnx.save(onnx.helper.make_model(graph, opset_imports=[opset], ir_version=8), path)
+
+    return write
+
+
+@pytest.fixture
+def int8_bundle(bundle: Path, tmp_path: Path, int8_layer: Callable[[Path, int, int], None]) -> Bundle:
+    """A copy of the small bundle to be changed, with one more artifact: an INT8 layer that can overflow."""
+    from edgedet.spec import QuantizationSpec
+
+    root = Path(shutil.copytree(bundle, tmp_path / "int8 bundle"))
+    path = root / "int8" / "model.onnx"
+    int8_layer(path, 100, 29)
+    how = QuantizationSpec(encoding="onnxruntime", observer="minmax", calibration_sha256="")
+    files = (FileEntry.of(root, path),)
+    artifact = Artifact(target="onnx", precision="int8", runtime="ort", files=files, quantization=how)
+    manifest = open_bundle(root).manifest
+    manifest = manifest.model_copy(update={"artifacts": (*manifest.artifacts, artifact)})
+    (root / MANIFEST).write_text(manifest.model_dump_json())
+    return open_bundle(root)

@@ -20,12 +20,13 @@ class QuantizedReferences:
     """The fake-quantized modules of the bundle's encodings, each opened once and shared.
 
     Attributes:
+        bundle: Where they are rebuilt from.
         opened: Those of the artifacts that are compared.
         computes: What each of them does, equal for encodings that differ in their integers alone.
     """
 
     def __init__(self, bundle: Bundle, stack: ExitStack) -> None:
-        self._bundle, self._stack = bundle, stack
+        self.bundle, self._stack = bundle, stack
         self._references: Any = None
         self._seen_before = 0
         self.opened: dict[QuantizationSpec, RuntimeLike] = {}
@@ -44,7 +45,7 @@ class QuantizedReferences:
                 fix=f"export again with --precision {artifact.precision}",
             )
         if key not in self.opened:
-            self._references = self._references or registry.REFERENCES.load("int8")(self._bundle)
+            self._references = self._references or registry.REFERENCES.load("int8")(self.bundle)
             reference = self._references.open(artifact)
             self._stack.callback(reference.close)
             self.opened[key], self.computes[key] = reference, reference.computes

@@ -39,6 +39,11 @@ _SUPPRESSION_HINT = (
     "look at suppression (IoU threshold, classes, limit)"
 )
 
+# Where sums that overflow show.
+_SATURATED: frozenset[Stage] = frozenset(
+    {"layers", "raw outputs", "decoded boxes", "detections", "mAP", "mAP across runtimes"}
+)
+
 RuntimeMap = tuple[str, float | None]  # name of a runtime, and its mAP
 
 
@@ -66,6 +71,7 @@ class Measured:
         accuracy: Accuracy of the artifact.
         reference: Accuracy of the float detector.
         image_outputs: Raw outputs of each image, in the order of `detections.images`.
+        saturation: What to say of sums that overflow where it ran, or "".
     """
 
     failure: str
@@ -79,6 +85,7 @@ class Measured:
     accuracy: AccuracyReport
     reference: AccuracyReport
     image_outputs: Sequence[ImageOutputs] = ()
+    saturation: str = ""
 
 
 def judge(measured: Measured, budget: Budget) -> list[Breach]:
@@ -126,6 +133,16 @@ def judge_across_runtimes(
             )
             breaches.append(Breach("mAP across runtimes", reason))
     return breaches
+
+
+def with_saturation(breaches: Sequence[Breach], saturation: str) -> list[Breach]:
+    """The same breaches, with sums that overflow as the cause behind the first that they may be of."""
+    found = list(breaches)
+    for number, breach in enumerate(found):
+        if saturation and breach.stage in _SATURATED:
+            found.insert(number + 1, Breach(breach.stage, saturation))
+            break
+    return found
 
 
 def _judge_input(compared: InputComparison, budget: Budget) -> list[Breach]:

@@ -24,6 +24,7 @@ from edgedet.parity.frame import Frame, QuantizedReferences
 from edgedet.parity.input_tensor import InputComparison
 from edgedet.parity.judge import Measured, judge_outputs
 from edgedet.parity.layers import LayerReference, LayersReport
+from edgedet.parity.overflow import overflow_reason
 from edgedet.parity.rows import Judged
 from edgedet.parity.view import View
 from edgedet.spec import DetectorSpec
@@ -62,6 +63,10 @@ class ViewSource(Protocol):
     def foreign_fields(self) -> tuple[ForeignField, ...]:
         """Fields in which it differs."""
 
+    @property
+    def saturates(self) -> bool:
+        """Whether the processor there adds INT8 products in 16 bits."""
+
     def view(self, frame: Frame) -> View:
         """What it makes of an image.
 
@@ -80,7 +85,7 @@ class Lane:
     def __init__(
         self, source: ViewSource, spec: DetectorSpec, budgets: Budgets, fakes: QuantizedReferences
     ) -> None:
-        self._source, self._spec = source, spec
+        self._source, self._spec, self._bundle = source, spec, fakes.bundle
         self._budget = budgets.of(source.artifact.precision)
         self._reference_key = fakes.open(source.artifact)
         self._failure = ""
@@ -167,6 +172,7 @@ class Lane:
         failed = bool(self._failure)
         evaluator = Evaluator(self._spec.labels) if failed else self._evaluator
         same_integers = self._detections if self._same_integers is None else self._same_integers
+        artifact = self._source.artifact
         measured = Measured(
             failure=self._failure,
             foreign=self._source.foreign_fields,
@@ -179,5 +185,6 @@ class Lane:
             accuracy=evaluator.report(),
             reference=reference,
             image_outputs=self._outputs.images,
+            saturation=overflow_reason(self._bundle, artifact) if self._source.saturates else "",
         )
-        return Judged(self._source.artifact, self._source.device, self._images, measured)
+        return Judged(artifact, self._source.device, self._images, measured)

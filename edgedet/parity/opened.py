@@ -15,6 +15,7 @@ from edgedet.parity.frame import Frame
 from edgedet.parity.input_tensor import InputComparison
 from edgedet.parity.lane import Layers
 from edgedet.parity.layers import IntermediateSource
+from edgedet.parity.overflow import saturates
 from edgedet.parity.view import View, open_alone
 from edgedet.pipeline import RuntimeLike
 from edgedet.preprocess import preprocess
@@ -34,6 +35,7 @@ class Opened:
         expected: The spec that the bundle says is embedded.
         device: This machine.
         input: Its input tensors against those of the bundle's spec.
+        saturates: Whether this processor adds INT8 products in 16 bits.
     """
 
     artifact: Artifact
@@ -41,6 +43,7 @@ class Opened:
     expected: DetectorSpec
     device: str = LOCAL
     input: InputComparison = field(default_factory=InputComparison)
+    saturates: bool = field(default_factory=saturates)
 
     @property
     def spec(self) -> DetectorSpec:

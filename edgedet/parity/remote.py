@@ -20,6 +20,7 @@ from edgedet.parity.frame import Frame
 from edgedet.parity.input_tensor import InputComparison
 from edgedet.parity.lane import Layers, UnreadImageError
 from edgedet.parity.on_device import tensor_sha256
+from edgedet.parity.overflow import saturates
 from edgedet.parity.view import View
 from edgedet.preprocess import preprocess
 from edgedet.progress import Track
@@ -198,6 +199,12 @@ class RemoteArtifact:
         self.device = str(run.device.address)
         self.input = InputComparison()
         self.foreign_fields = foreign_fields(spec, expected)
+
+    @property
+    def saturates(self) -> bool:
+        """Whether the device's processor adds INT8 products in 16 bits."""
+        processor = self._run.environment.processor
+        return processor is not None and saturates(processor)
 
     def view(self, frame: Frame) -> View:
         """What the device made of it."""

@@ -9,7 +9,15 @@ from edgedet.bundle import Artifact
 from edgedet.parity.budgets import Budget, Budgets
 from edgedet.parity.classes import class_parities, unjudged_line
 from edgedet.parity.images import differing_images
-from edgedet.parity.judge import Breach, Measured, explanation, judge, judge_across_runtimes, judge_outputs
+from edgedet.parity.judge import (
+    Breach,
+    Measured,
+    explanation,
+    judge,
+    judge_across_runtimes,
+    judge_outputs,
+    with_saturation,
+)
 from edgedet.parity.report import ParityRow
 
 # One object in so many is a sixth of what an INT8 artifact may lose.
@@ -39,6 +47,7 @@ def parity_rows(judged: Sequence[Judged], labels: Sequence[str], budgets: Budget
         own = (one.artifact.runtime, one.measured.accuracy.map)
         breaches = judge(one.measured, budget)
         breaches += judge_across_runtimes(own, peers, one.artifact.precision, budget)
+        breaches = with_saturation(breaches, one.measured.saturation)
         noisy = judge_outputs(one.measured.outputs or (), None, budget)
         excuse = explanation(one.measured.layers, budget) if noisy else ""
         rows.append(_row(one, labels, budget, breaches, excuse))

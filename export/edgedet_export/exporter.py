@@ -44,7 +44,8 @@ def export_bundle(request: ExportRequest, track: Track = silent) -> ExportReport
             the output exists.
         CheckpointError: The checkpoint cannot be loaded, or computes what is no number, or none of float16.
         CheckError: A budget of accuracy does not hold in INT8.
-        VerificationError: An artifact does not compute what its source does, for each image of a batch.
+        VerificationError: An artifact does not compute what its source does, for each image of a batch, or
+            sums of a pair-safe one can overflow.
         VendorError: A converter failed.
     """
     with converter("the converters' own import"):
@@ -64,7 +65,7 @@ def export_bundle(request: ExportRequest, track: Track = silent) -> ExportReport
         artifacts = (_eager(request, folder), *(one for job in written for one in job.artifacts))
         manifest = _manifest(sources, artifacts, folder)
         write_atomically(folder / MANIFEST, manifest.model_dump_json(indent=1))
-    return _report(request, sources, budget, [row for job in written for row in job.rows])
+    return _report(request, sources, budget, written)
 
 
 def _written(
@@ -169,10 +170,11 @@ def _manifest(sources: Sources, artifacts: Sequence[Artifact], folder: Path) -> 
 
 
 def _report(
-    request: ExportRequest, sources: Sources, budget: BudgetReport | None, rows: Sequence[ExportRow]
+    request: ExportRequest, sources: Sources, budget: BudgetReport | None, written: Sequence[Written]
 ) -> ExportReport:
+    rows = tuple(row for job in written for row in job.rows)
     if sources.quantization is None:
-        return ExportReport(bundle=str(request.output), calibration_images=0, rows=tuple(rows))
+        return ExportReport(bundle=str(request.output), calibration_images=0, rows=rows)
     stats = sources.quantization.stats
     coverage = stats.coverage
     warnings = (coverage or Coverage(images=len(stats.images))).warnings
@@ -186,7 +188,7 @@ def _report(
         bundle=str(request.output),
         calibration_images=len(stats.images),
         budget=budget,
-        rows=tuple(rows),
+        rows=rows,
         coverage=coverage,
-        warnings=warnings,
+        warnings=(*warnings, *(warning for job in written for warning in job.warnings)),
     )

@@ -1,4 +1,7 @@
-"""Open what was written again and hold it against what it was written from, on real images."""
+"""Open what was written again and hold it against what it was written from, on real images.
+
+What no run here may show, sums that overflow on another processor, is proved from the integers of the file.
+"""
 
 from __future__ import annotations
 
@@ -17,6 +20,8 @@ from edgedet.errors import DataError, MissingError, MissingExtraError, Verificat
 from edgedet.parity.compare import ERROR_LIMIT, OutputComparison
 from edgedet.parity.report import OutputDifference
 from edgedet.preprocess import preprocess
+from edgedet.proof import prove
+from edgedet.saturation import PAIR_LIMIT
 from edgedet.spec import DetectorSpec, InputSpec, Precision
 from edgedet_export.target import Exported, Source
 
@@ -36,6 +41,8 @@ _IMAGES = 4
 # How many times nearer the outputs of an image must be to those of another one in its batch to be said to be
 # those of that: far above what rounding does, and far below what another image does.
 _NEARER = 4.0
+
+_NAMED_LAYERS = 3
 
 Outputs = Mapping[str, Floats]
 
@@ -165,6 +172,38 @@ def verify(
     return Verified(
         max(output.max_relative_error for _, output in differences),
         min(output.snr_db for _, output in differences),
+    )
+
+
+def check_sums(path: Path, runtime_name: str, spec: DetectorSpec) -> str:
+    """Prove from its integers that no sum of an INT8 artifact can overflow on x86 processors without VNNI.
+
+    Args:
+        path: The artifact.
+        runtime_name: What opens it.
+        spec: What it was exported with; its quantization says whether it is meant to be pair-safe.
+
+    Returns:
+        A warning where sums can overflow and nothing else was promised, or "".
+
+    Raises:
+        VerificationError: They can, or weights cannot be read, in an artifact that is meant to be pair-safe.
+    """
+    proof = None if spec.quantization is None else prove(runtime_name, path)
+    if spec.quantization is None or proof is None or proof.is_exact:
+        return ""
+    name = _name(path, spec)
+    if spec.quantization.pair_safe:
+        raise VerificationError(
+            f"{name} is not exact on every x86 processor",
+            got="; ".join(proof.reasons[:_NAMED_LAYERS]),
+            expected=f"|w1| + |w2| of {PAIR_LIMIT} at most, for neighbouring weights of one sign",
+            fix=_REPORT,
+        )
+    named = proof.overflowing or ", ".join(proof.unread[:_NAMED_LAYERS])
+    return (
+        f"{name} loses accuracy on x86 processors without VNNI: {proof.verdict} there ({named}); "
+        "a pair-safe recipe or a new training in 8 bits mends it, `edgedet inspect` names the layers"
     )
 
 

@@ -14,7 +14,7 @@ from edgedet_export.outcome import note_of
 from edgedet_export.report import ExportRow
 from edgedet_export.sources import Sources
 from edgedet_export.target import Source, Target
-from edgedet_export.verify import verify_exported
+from edgedet_export.verify import check_sums, verify_exported
 
 
 class Job(Value):
@@ -25,10 +25,11 @@ class Job(Value):
 
 
 class Written(Value):
-    """What came of a job, for each batch."""
+    """What came of a job, for each batch, and what a user should know of it."""
 
     artifacts: tuple[Artifact, ...]
     rows: tuple[ExportRow, ...]
+    warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -52,12 +53,22 @@ class Writer:
 
         Raises:
             VendorError: The converter failed.
-            VerificationError: An artifact does not compute what its source does.
+            VerificationError: An artifact does not compute what its source does, or sums of a pair-safe one
+                can overflow.
         """
         source = self.sources.of(target, job.precision)
         (self.folder / job.precision).mkdir(exist_ok=True)
         pairs = [self._one(job, target, source, batch) for batch in sorted(set(self.batches))]
-        return Written(artifacts=tuple(a for a, _ in pairs), rows=tuple(row for _, row in pairs))
+        artifacts = tuple(artifact for artifact, _ in pairs)
+        warnings = tuple(filter(None, (self._check_sums(artifact, source) for artifact in artifacts)))
+        return Written(artifacts=artifacts, rows=tuple(row for _, row in pairs), warnings=warnings)
+
+    def _check_sums(self, artifact: Artifact, source: Source) -> str:
+        """Prove sums of what runs here; what ONNX Runtime ran for another runtime is none of its own."""
+        if artifact.verified_by:
+            return ""
+        path, spec = self.folder / artifact.files[0].path, source.spec.with_batch(artifact.batch)
+        return check_sums(path, artifact.runtime, spec)
 
     def _one(self, job: Job, target: Target, source: Source, batch: int) -> tuple[Artifact, ExportRow]:
         began = time.perf_counter()

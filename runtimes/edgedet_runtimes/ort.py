@@ -13,9 +13,11 @@ from edgedet.embedded import SPEC_KEY
 from edgedet.errors import BundleError
 from edgedet.executed import ExecutedGraph
 from edgedet.intermediate import Intermediate, Intermediates
+from edgedet.saturation import IntegerLayer
 from edgedet.spec import TensorSpec
 from edgedet_runtimes.ort_external_data import has_external_data
 from edgedet_runtimes.ort_graph import executed_graph
+from edgedet_runtimes.ort_integer_layers import integer_layers
 from edgedet_runtimes.ort_intermediates import with_integer_outputs
 from edgedet_runtimes.shell import Runtime, Signature
 
@@ -53,6 +55,10 @@ class OnnxRuntime(Runtime):
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
         properties: dict[str, str] = _session(path, options).get_modelmeta().custom_metadata_map
         return properties.get(SPEC_KEY)
+
+    @classmethod
+    def _integer_layers(cls, path: Path) -> tuple[IntegerLayer, ...]:
+        return integer_layers(path.read_bytes())
 
     def _open(self) -> Signature:
         self._session = _session(self.path, _options(self.threads))

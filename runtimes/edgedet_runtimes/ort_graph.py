@@ -1,7 +1,6 @@
 """The graph that ONNX Runtime executes, from the model that it writes after optimizing and from its profile.
 
-The model tells what reads what; it may lack the types of tensors, which the profile tells with the times. A
-base install has no onnx package, so the model's nodes are read here (field numbers of `onnx.proto`).
+The model tells what reads what; it may lack the types of tensors, which the profile tells with the times.
 """
 
 from __future__ import annotations
@@ -12,10 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from edgedet.executed import ExecutedGraph, ExecutedOperator, Role
-from edgedet_runtimes.ort_external_data import message_fields
-
-_MODEL_GRAPH, _GRAPH_NODE = 7, 1
-_NODE_INPUT, _NODE_OUTPUT, _NODE_NAME, _NODE_TYPE = 1, 2, 3, 4
+from edgedet_runtimes.ort_model import read_nodes
 
 _CONVERSIONS = {"Cast", "DequantizeLinear", "QuantizeLinear"}
 _MOVES = {
@@ -60,18 +56,18 @@ def executed_graph(runtime: str, optimized: Path, profile: Path) -> ExecutedGrap
                 _dtype(event["args"], "input_type_shape"),
                 _dtype(event["args"], "output_type_shape"),
             )
-    nodes = _nodes(optimized.read_bytes())
-    maker = {tensor: node["name"] for node in nodes for tensor in node["outputs"]}
+    nodes = read_nodes(optimized.read_bytes())
+    maker = {tensor: node.name for node in nodes for tensor in node.outputs}
     total = sum(micros.values())
     operators = tuple(
         ExecutedOperator(
-            name=node["name"],
-            type=node["type"],
-            role=_role(node["type"]),
-            precision=types.get(node["name"], _UNKNOWN)[0],
-            writes=types.get(node["name"], _UNKNOWN)[1],
-            inputs=tuple(dict.fromkeys(maker[t] for t in node["inputs"] if t in maker)),
-            time_share=micros[node["name"]] / total if total else None,
+            name=node.name,
+            type=node.type,
+            role=_role(node.type),
+            precision=types.get(node.name, _UNKNOWN)[0],
+            writes=types.get(node.name, _UNKNOWN)[1],
+            inputs=tuple(dict.fromkeys(maker[t] for t in node.inputs if t in maker)),
+            time_share=micros[node.name] / total if total else None,
         )
         for node in nodes
     )
@@ -87,27 +83,3 @@ def _dtype(arguments: dict[str, Any], key: str) -> str:
     shapes = arguments.get(key) or [{}]
     dtype = next(iter(shapes[0]), "unknown")
     return _DTYPES.get(dtype, dtype)
-
-
-def _nodes(model: bytes) -> list[dict[str, Any]]:
-    found = []
-    for graph in _messages(memoryview(model), _MODEL_GRAPH):
-        for node in _messages(graph, _GRAPH_NODE):
-            texts = [
-                (n, bytes(v).decode()) for n, v in message_fields(node) if isinstance(v, memoryview) and n < 5
-            ]
-            found.append(
-                {
-                    "name": next((text for number, text in texts if number == _NODE_NAME), ""),
-                    "type": next((text for number, text in texts if number == _NODE_TYPE), ""),
-                    "inputs": [text for number, text in texts if number == _NODE_INPUT],
-                    "outputs": [text for number, text in texts if number == _NODE_OUTPUT],
-                }
-            )
-    return found
-
-
-def _messages(data: memoryview, field: int) -> list[memoryview]:
-    return [
-        value for number, value in message_fields(data) if number == field and isinstance(value, memoryview)
-    ]

@@ -13,8 +13,10 @@ from edgedet.boxes import Floats
 from edgedet.embedded import RT_INFO_PATH
 from edgedet.executed import ExecutedGraph
 from edgedet.intermediate import Intermediates
+from edgedet.saturation import IntegerLayer
 from edgedet.spec import TensorSpec
 from edgedet_runtimes.ov_graph import executed_graph
+from edgedet_runtimes.ov_integer_layers import integer_layers
 from edgedet_runtimes.ov_intermediates import intermediate, quantizers_without_marks
 from edgedet_runtimes.shell import Runtime, Signature
 
@@ -39,6 +41,10 @@ class OpenVinoRuntime(Runtime):
         model = _read_model(openvino.Core(), path)
         keys = list(RT_INFO_PATH)
         return str(model.get_rt_info(keys).astype(str)) if model.has_rt_info(keys) else None
+
+    @classmethod
+    def _integer_layers(cls, path: Path) -> tuple[IntegerLayer, ...]:
+        return integer_layers(_read_model(openvino.Core(), path))
 
     def _open(self) -> Signature:
         compiled = self._compile(_PROPERTIES)

@@ -21,6 +21,7 @@ from edgedet.errors import BundleError, EdgedetError, TensorError, UsageError, V
 from edgedet.executed import ExecutedGraph
 from edgedet.intermediate import Intermediates
 from edgedet.registry import RUNTIMES, missing_extra
+from edgedet.saturation import IntegerLayer
 from edgedet.spec import DetectorSpec, TensorSpec
 
 Signature = tuple[tuple[TensorSpec, ...], tuple[TensorSpec, ...]]
@@ -114,6 +115,28 @@ class Runtime(ABC):
     def _intermediates(self, feeds: Mapping[str, Floats]) -> Intermediates:  # noqa: ARG002
         """The integer tensors and outputs of one inference; nothing where the vendor does not give them."""
         return Intermediates()
+
+    @classmethod
+    def _integer_layers(cls, path: Path) -> tuple[IntegerLayer, ...] | None:  # noqa: ARG003
+        """The layers that may saturate on x86 processors; None where the vendor has no integers on these."""
+        return None
+
+    @classmethod
+    def integer_layers(cls, path: Path) -> tuple[IntegerLayer, ...] | None:
+        """The layers of an artifact whose sums may saturate on x86 processors without VNNI.
+
+        They are read from the file, and nothing is run.
+
+        Returns:
+            Those with int8 weights and 8-bit activations, with their weights; none where the vendor's kernels
+            do not saturate; None where it computes no integers on such processors (PyTorch, TensorRT).
+
+        Raises:
+            BundleError: The file cannot be read.
+        """
+        _check_is_file(cls.name, path)
+        with _vendor_faults(cls.name, "read", path):
+            return cls._integer_layers(path)
 
     @classmethod
     def read_spec(cls, path: Path) -> DetectorSpec:

@@ -19,6 +19,7 @@ from edgedet.boxes import Floats
 from edgedet.embedded import SPEC_KEY
 from edgedet.executed import ExecutedGraph
 from edgedet.intermediate import Intermediate, Intermediates
+from edgedet.saturation import IntegerLayer
 from edgedet.spec import TensorSpec
 from edgedet_runtimes.shell import Runtime, Signature
 from edgedet_runtimes.tflite_graph import executed_graph
@@ -96,6 +97,10 @@ class TfliteRuntime(Runtime):
     def _embedded(cls, path: Path) -> str | None:
         data = read_metadata(path.read_bytes(), SPEC_KEY)
         return None if data is None else data.decode("utf-8")
+
+    @classmethod
+    def _integer_layers(cls, path: Path) -> tuple[IntegerLayer, ...]:  # noqa: ARG003
+        return ()  # XNNPACK's kernels add products in 32 bits, on every processor
 
     def _open(self) -> Signature:
         with _native_stderr_silenced():

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from command import Command, check_refusal
 
-from edgedet.bundle import MANIFEST, FileEntry
+from edgedet.bundle import MANIFEST, Bundle, FileEntry
 
 
 @pytest.fixture
@@ -63,3 +64,55 @@ def test_artifacts_that_share_a_path_are_judged_one_by_one(
     check_refusal(result, 2, "sha256")
     assert [artifact["whole"] for artifact in values["artifacts"]] == [False, True, True, True]
     assert result.stdout.splitlines()[0].endswith(": 4 artifacts")
+
+
+def test_the_layers_whose_sums_can_overflow_are_named(
+    edgedet: Command, int8_bundle: Bundle, tmp_path: Path
+) -> None:
+    result, values = inspected(edgedet, int8_bundle.root, tmp_path)
+    assert result.code == 0
+    lines = result.stdout.splitlines()
+    assert [line for line in lines if "1 of 1 layers can overflow" in line and "int8/model.onnx" in line]
+    (named,) = (line for line in lines if line.startswith("the layer"))
+    assert named.split() == ["the", "layer", "1", "129"]
+    found = {artifact["files"][0]["path"]: artifact["saturation"] for artifact in values["artifacts"]}
+    assert found.pop("int8/model.onnx") == {
+        "exact": False,
+        "layers": 1,
+        "overflows": [{"layer": "the layer", "channels": 1, "largest": 129}],
+        "unread": [],
+    }
+    assert set(found.values()) == {None}
+
+
+def test_an_artifact_whose_sums_cannot_overflow_is_exact(
+    edgedet: Command, int8_bundle: Bundle, tmp_path: Path, int8_layer: Callable[[Path, int, int], None]
+) -> None:
+    path = int8_bundle.root / "int8" / "model.onnx"
+    int8_layer(path, 100, 28)
+    manifest = json.loads((int8_bundle.root / MANIFEST).read_text())
+    manifest["artifacts"][-1]["files"] = [FileEntry.of(int8_bundle.root, path).model_dump(mode="json")]
+    (int8_bundle.root / MANIFEST).write_text(json.dumps(manifest))
+    result, values = inspected(edgedet, int8_bundle.root, tmp_path)
+    assert result.stdout.count("exact on every x86") == 1
+    assert values["artifacts"][-1]["saturation"]["exact"] is True
+    assert "the layer" not in result.stdout
+
+
+def test_nothing_is_proved_of_a_changed_file(edgedet: Command, int8_bundle: Bundle, tmp_path: Path) -> None:
+    with (int8_bundle.root / "int8" / "model.onnx").open("ab") as file:
+        file.write(b"more")
+    result, values = inspected(edgedet, int8_bundle.root, tmp_path)
+    check_refusal(result, 2, "sha256")
+    assert values["artifacts"][-1]["saturation"] is None
+    assert "every x86" not in result.stdout
+
+
+def test_layers_of_a_file_that_edgedet_did_not_write_are_named(
+    edgedet: Command, tmp_path: Path, int8_layer: Callable[[Path, int, int], None]
+) -> None:
+    path = tmp_path / "foreign" / "model.onnx"
+    int8_layer(path, 100, 29)
+    result = edgedet("inspect", path)
+    check_refusal(result, 2, "without a detector spec inside")
+    assert "model.onnx: 1 of 1 layers can overflow" in result.stdout

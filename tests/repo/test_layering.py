@@ -38,6 +38,7 @@ THIRD_PARTY = {
     "edgedet_runtimes.eager": BASE | TORCH,
     "edgedet_runtimes.ort": BASE | {"onnxruntime"},
     "edgedet_runtimes.ov": BASE | {"openvino"},
+    "edgedet_runtimes.ov_integer_layers": BASE | {"openvino"},
     "edgedet_runtimes.ov_intermediates": BASE | {"openvino"},
     "edgedet_runtimes.tflite": BASE | {"ai_edge_litert", "tflite_runtime"},
     "edgedet_runtimes.tflite_intermediates": BASE | {"ai_edge_litert", "flatbuffers"},
