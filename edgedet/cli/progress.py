@@ -41,8 +41,8 @@ LogOption = Annotated[
 # A stage is announced, and bars are drawn, when it has taken so long; a shorter one than that has no line.
 _DELAY_S = 1.0
 _SHOWN_S = 0.1
-# Less than ten, since a library may hold up the thread that writes.
-_SILENCE_S = 8.0
+# Far less than ten: a converter that keeps the interpreter to itself holds up the thread that writes.
+_SILENCE_S = 5.0
 _TICK_S = 0.5
 
 
