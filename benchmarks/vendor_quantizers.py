@@ -9,8 +9,14 @@ INT8 was calibrated on, at the defaults of their tools. `--accuracy-aware` adds 
 `--views 4` judges on the mirror images of every test image as well, and `--views 16` on those shifted by one
 to three pixels too: rounding falls differently on each, and chance has a smaller share in the mAP. `- ours`
 is how far a mAP is from that of edgedet's INT8, in points, with its standard error: a jackknife over blocks
-of test images, each with all its views. All take turns on one thread, input tensor to raw outputs; a
-speed-up and the latency beside edgedet's are medians over the turns.
+of test images, each with all its views. `x86` says whether the sums of an artifact are exact on every x86
+processor, from its weights. All take turns on one thread, input tensor to raw outputs; a speed-up and the
+latency beside edgedet's are medians over the turns.
+
+`--keep DIR` keeps what the vendors' tools made, and takes what is there already. With it and `--untimed` the
+same files are judged on an emulated processor, where times mean nothing and nothing needs PyTorch:
+
+    qemu-x86_64-static -cpu Haswell-noTSX PYTHON benchmarks/vendor_quantizers.py ... --keep DIR --untimed
 """
 
 from __future__ import annotations
@@ -22,6 +28,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field, replace
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -40,9 +47,9 @@ from edgedet.evaluate.coco import coco_precision
 from edgedet.parity.compare import OutputComparison
 from edgedet.pipeline import RuntimeLike
 from edgedet.preprocess import Geometry, preprocess
+from edgedet.processor import read_processor
+from edgedet.proof import prove
 from edgedet.spec import DetectorSpec
-from edgedet_calibration.images import calibration_images
-from edgedet_calibration.stats import Stats
 
 _ROUNDS, _TURN_S = 15, 0.5
 _BLOCKS = 12
@@ -57,15 +64,20 @@ class Task:
 
     Attributes:
         model: The fp32 artifact.
-        feeds: Calibration images as they enter it.
+        calibration: Gives calibration images as they enter it.
         folder: Where to write.
         map_of: COCO's mAP on the test images of whatever computes raw outputs.
     """
 
     model: Path
-    feeds: Sequence[Feeds]
+    calibration: Callable[[], Sequence[Feeds]]
     folder: Path
     map_of: Callable[[Run], float]
+
+    @property
+    def feeds(self) -> Sequence[Feeds]:
+        """Calibration images as they enter the model."""
+        return self.calibration()
 
 
 Quantizer = Callable[[Task], Path]
@@ -166,6 +178,15 @@ def _signatures(model: Path) -> list[str]:
     return list(Interpreter(str(model)).get_signature_list())
 
 
+# What each of them writes.
+FILES = {
+    "quantize_static": "quantize_static.onnx",
+    "NNCF": "nncf.xml",
+    "NNCF, full bias correction": "nncf_full.xml",
+    "NNCF, accuracy-aware": "nncf_accuracy_aware.xml",
+    "ai-edge-quantizer": "ai_edge_quantizer.tflite",
+}
+
 VENDORS: dict[str, dict[str, Quantizer]] = {
     "ort": {"quantize_static": onnxruntime_static},
     "openvino": {"NNCF": nncf_quantize, "NNCF, full bias correction": nncf_full_bias_correction},
@@ -184,7 +205,8 @@ class Row:
         map_minus_edgedet: How far that is from the mAP of edgedet's INT8 on the same runtime.
         map_minus_edgedet_error: Standard error of that, over the choice of test images.
         output_snr_db: Raw outputs against those of fp32 on the same runtime, the worst output.
-        p50_ms: Median inference.
+        exact: Whether its sums are exact on every x86 processor; None for float.
+        p50_ms: Median inference; with `--untimed`, None as the next two.
         speedup_vs_fp32: Median over turns of the time of fp32 over its own.
         latency_vs_edgedet: Median over turns of its time over that of edgedet's INT8.
         bytes: Size of its files.
@@ -196,9 +218,10 @@ class Row:
     map_minus_edgedet: float
     map_minus_edgedet_error: float
     output_snr_db: float
-    p50_ms: float
-    speedup_vs_fp32: float
-    latency_vs_edgedet: float
+    exact: bool | None
+    p50_ms: float | None
+    speedup_vs_fp32: float | None
+    latency_vs_edgedet: float | None
     bytes: int
 
 
@@ -210,6 +233,7 @@ class Contender:
     quantizer: str
     opened: RuntimeLike
     bytes: int
+    exact: bool | None
     comparison: OutputComparison
     judged: list[tuple[str, EvaluatedImage]] = field(default_factory=list)
     turns_ms: list[float] = field(default_factory=list)
@@ -218,19 +242,25 @@ class Contender:
 def open_contenders(
     bundle: Bundle,
     vendors: dict[str, dict[str, Quantizer]],
-    feeds: Sequence[Feeds],
+    calibration: Callable[[], Sequence[Feeds]],
     map_of: Callable[[Run], float],
+    keep: Path | None,
     stack: ExitStack,
 ) -> Iterator[Contender]:
     """fp32, INT8 of edgedet and INT8 of the vendors, for every runtime."""
-    spec, folder = bundle.spec, Path(stack.enter_context(tempfile.TemporaryDirectory()))
+    spec, folder = bundle.spec, keep or Path(stack.enter_context(tempfile.TemporaryDirectory()))
+    folder.mkdir(parents=True, exist_ok=True)
     for runtime, quantizers in vendors.items():
         float_path = bundle.path_of(bundle.artifact(runtime, "fp32"))
         paths = {"float": float_path, "edgedet": bundle.path_of(bundle.artifact(runtime, "int8"))}
         for name, quantize in quantizers.items():
-            began = time.perf_counter()
-            paths[name] = quantize(Task(float_path, feeds, folder, map_of))
-            print(f"{runtime}: {name} quantized in {time.perf_counter() - began:.0f} s", flush=True)
+            began, path = time.perf_counter(), folder / FILES[name]
+            if path.is_file():
+                print(f"{runtime}: {name} is there already: {path}", flush=True)
+            else:
+                quantize(Task(float_path, calibration, folder, map_of))
+                print(f"{runtime}: {name} quantized in {time.perf_counter() - began:.0f} s", flush=True)
+            paths[name] = path
         for name, path in paths.items():
             try:
                 opened = registry.RUNTIMES.load(runtime)(path, spec=spec, threads=1)
@@ -242,7 +272,9 @@ def open_contenders(
             stack.callback(opened.close)
             size = sum(file.stat().st_size for file in (path, *companions(path)) if file.is_file())
             names = [output.name for output in spec.outputs]
-            yield Contender(runtime, name, opened, size, OutputComparison(names))
+            proof = None if name == "float" else prove(runtime, path)
+            exact = None if name == "float" else proof is None or proof.is_exact
+            yield Contender(runtime, name, opened, size, exact, OutputComparison(names))
 
 
 def views(image: LabelledImage, count: int) -> Iterator[LabelledImage]:
@@ -362,10 +394,51 @@ def rows_of(contenders: Sequence[Contender], labels: Sequence[str]) -> Iterator[
             map_minus_edgedet=float(whole),
             map_minus_edgedet_error=float(np.sqrt((len(without) - 1) * np.var(without))),
             output_snr_db=min(output.snr_db for output in one.comparison.differences()),
-            p50_ms=float(np.median(turns)),
-            speedup_vs_fp32=float(np.median(np.array(floats[one.runtime].turns_ms) / turns)),
-            latency_vs_edgedet=float(np.median(turns / np.array(ours[one.runtime].turns_ms))),
+            exact=one.exact,
+            p50_ms=_median(turns),
+            speedup_vs_fp32=_median(np.array(floats[one.runtime].turns_ms) / turns),
+            latency_vs_edgedet=_median(turns / np.array(ours[one.runtime].turns_ms)),
             bytes=one.bytes,
+        )
+
+
+def _median(values: Floats) -> float | None:
+    return float(np.median(values)) if len(values) else None
+
+
+def calibration_feeds(bundle: Bundle, data: str, split: str | None) -> list[Feeds]:
+    """The images that the bundle's INT8 was calibrated on.
+
+    Raises:
+        SystemExit: The data set gives others.
+    """
+    from edgedet_calibration.images import calibration_images
+    from edgedet_calibration.stats import Stats
+
+    path, spec = bundle.root / "calibration.json", bundle.spec.input
+    stats = Stats.from_json(path.read_bytes(), source=str(path))
+    images = list(calibration_images(open_dataset(data, split), len(stats.images)))
+    if [image.image_id for image in images] != [entry.image_id for entry in stats.images]:
+        raise SystemExit(
+            f"--calibration gives other images ({images[0].image_id}, …) than BUNDLE was calibrated on "
+            f"({stats.images[0].image_id}, …); give the folder and --calibration-split that its export was "
+            "given as --calibration and --split"
+        )
+    return [{spec.name: preprocess(image.image_bgr, spec)[0]} for image in images]
+
+
+def show(rows: Sequence[Row]) -> None:
+    """Print a table."""
+    columns = "".join(f"{name:>8}" for name in ("SNR dB", "x86", "p50 ms", "x fp32", "/ ours", "MB"))
+    print(f"{'runtime':10}{'quantizer':28}{'mAP':>8}{'- ours':>14}{columns}")
+    for row in rows:
+        apart = f"{100 * row.map_minus_edgedet:+.2f} ± {100 * row.map_minus_edgedet_error:.2f}"
+        x86 = {None: "", True: "exact", False: "no"}[row.exact]
+        times = (row.p50_ms, row.speedup_vs_fp32, row.latency_vs_edgedet)
+        shown = "".join(f"{'' if one is None else f'{one:.2f}':>8}" for one in times)
+        print(
+            f"{row.runtime:10}{row.quantizer:28}{100 * row.map:8.2f}{apart:>14}"
+            f"{row.output_snr_db:8.1f}{x86:>8}{shown}{row.bytes / 1e6:8.2f}"
         )
 
 
@@ -380,42 +453,28 @@ def main() -> None:
     parser.add_argument("--runtimes", default=",".join(VENDORS))
     parser.add_argument("--accuracy-aware", action="store_true")
     parser.add_argument("--views", type=int, choices=(1, 4, 16), default=1)
+    parser.add_argument("--keep", type=Path)
+    parser.add_argument("--untimed", action="store_true")
     parser.add_argument("--json", type=Path)
     given = parser.parse_args()
     vendors = {runtime: VENDORS[runtime] for runtime in given.runtimes.split(",")}
     if given.accuracy_aware and "openvino" in vendors:
         vendors["openvino"] = vendors["openvino"] | {"NNCF, accuracy-aware": nncf_accuracy_aware}
+    processor = read_processor().summary
+    print(processor, flush=True)
     bundle = open_bundle(given.bundle)
-    stats_path = bundle.root / "calibration.json"
-    stats = Stats.from_json(stats_path.read_bytes(), source=str(stats_path))
-    dataset = open_dataset(given.calibration, given.calibration_split)
-    images = list(calibration_images(dataset, len(stats.images)))
-    if [image.image_id for image in images] != [entry.image_id for entry in stats.images]:
-        parser.error(
-            f"--calibration gives other images ({images[0].image_id}, …) than BUNDLE was calibrated on "
-            f"({stats.images[0].image_id}, …); give the folder and --calibration-split that its export was "
-            "given as --calibration and --split"
-        )
-    feeds = [{bundle.spec.input.name: preprocess(image.image_bgr, bundle.spec.input)[0]} for image in images]
+    calibration = cache(partial(calibration_feeds, bundle, given.calibration, given.calibration_split))
     with ExitStack() as stack:
         tests = TestImages.of(bundle, open_dataset(given.data, given.split), given.views)
-        contenders = list(open_contenders(bundle, vendors, feeds, tests.map_of, stack))
+        contenders = list(open_contenders(bundle, vendors, calibration, tests.map_of, given.keep, stack))
         tests.judge(contenders)
-        take_turns(contenders, feeds[0])
+        if not given.untimed:
+            take_turns(contenders, {bundle.spec.input.name: tests.images[0][2]})
         rows = list(rows_of(contenders, bundle.spec.labels))
-    columns = "".join(f"{name:>8}" for name in ("SNR dB", "p50 ms", "x fp32", "/ ours", "MB"))
-    print(f"{'runtime':10}{'quantizer':28}{'mAP':>8}{'- ours':>14}{columns}")
-    for row in rows:
-        apart = f"{100 * row.map_minus_edgedet:+.2f} ± {100 * row.map_minus_edgedet_error:.2f}"
-        print(
-            f"{row.runtime:10}{row.quantizer:28}{100 * row.map:8.2f}{apart:>14}"
-            f"{row.output_snr_db:8.1f}{row.p50_ms:8.2f}"
-            f"{row.speedup_vs_fp32:8.2f}{row.latency_vs_edgedet:8.2f}{row.bytes / 1e6:8.2f}"
-        )
+    show(rows)
     if given.json:
-        given.json.write_text(
-            json.dumps({"views": given.views, "rows": [asdict(row) for row in rows]}, indent=2) + "\n"
-        )
+        values = {"processor": processor, "views": given.views, "rows": [asdict(row) for row in rows]}
+        given.json.write_text(json.dumps(values, indent=2) + "\n")
 
 
 if __name__ == "__main__":
