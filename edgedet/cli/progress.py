@@ -218,14 +218,14 @@ class _Lines:
         return f"{', '.join(stage.place for stage in self._open)} ({self._open[-1].seconds:.0f} s)"
 
     def _write(self, text: str, *, to_terminal: bool = False) -> None:
+        line = self._write_log(text)
         if to_terminal or not self._console.is_terminal:
-            self._console.print(self._stamped(text), markup=False, highlight=False, soft_wrap=True)
-        self._write_log(text)
+            self._console.print(line, markup=False, highlight=False, soft_wrap=True)
 
-    def _write_log(self, text: str) -> None:
+    def _write_log(self, text: str) -> str:
+        """The line, which begins with the seconds since the first."""
         self._written = time.monotonic()
+        line = f"[{self._written - self._began:6.1f} s] {text}"
         if self._log is not None:
-            self._log.write(self._stamped(text) + "\n")
-
-    def _stamped(self, text: str) -> str:
-        return f"[{time.monotonic() - self._began:6.1f} s] {text}"
+            self._log.write(line + "\n")
+        return line
