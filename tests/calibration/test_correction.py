@@ -14,6 +14,7 @@ from edgedet.models.capture import Captured
 from edgedet.preprocess import preprocess
 from edgedet.saturation import IntegerLayer, overflows
 from edgedet_calibration import correction
+from edgedet_calibration.calibrate import calibrate
 from edgedet_calibration.correction import with_corrections
 from edgedet_calibration.encodings import ENCODINGS, Encoding
 from edgedet_calibration.images import CalibrationImages, calibration_images
@@ -226,3 +227,21 @@ def test_an_image_is_decoded_once_however_often_it_is_looked_at(captured: Captur
     assert [image.image_id for image in calibration_images(dataset, count)] == [
         image.image_id for image, _ in images
     ]
+
+
+def test_calibration_gives_the_same_on_any_number_of_threads(captured: Captured, correcting: Recipe) -> None:
+    recipe, before, found = (
+        correcting.model_copy(update={"rounding": "least_squares"}),
+        torch.get_num_threads(),
+        [],
+    )
+    try:
+        for threads in (1, 2):
+            torch.set_num_threads(threads)
+            images = CalibrationImages(open_dataset("builtin", split="val"), captured.spec.input, 2)
+            stats = calibrate(captured, images, recipe)
+            found.append(with_corrections(captured, stats, recipe, [ENCODINGS["onnxruntime"]], images))
+            assert torch.get_num_threads() == threads
+    finally:
+        torch.set_num_threads(before)
+    assert found[0] == found[1]

@@ -67,6 +67,19 @@ def test_the_same_input_gives_the_same_bits(subject: Any, feeds: Any) -> None:
     assert all(np.array_equal(first[name], second[name]) for name in first)
 
 
+def test_the_number_of_threads_does_not_change_a_bit(subject: Any, feeds: Any) -> None:
+    found = []
+    for threads in (1, 2, 3):
+        with subject.open(threads=threads) as runtime:
+            found.append(runtime.run(feeds))
+    if subject.runtime.name == "eager":  # PyTorch's sums are shared among its threads
+        for name, values in found[0].items():
+            np.testing.assert_allclose(found[1][name], values, rtol=1e-4, atol=1e-4)
+        return
+    for other in found[1:]:
+        assert all(np.array_equal(found[0][name], other[name]) for name in other)
+
+
 def test_outputs_belong_to_the_caller_and_survive_the_next_run_and_close(subject: Any, feeds: Any) -> None:
     with subject.open() as runtime:
         outputs = runtime.run(feeds)
