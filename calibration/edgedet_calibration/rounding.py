@@ -87,18 +87,13 @@ def steps_of(weight: Tensor, scales: Tensor, folds: Sequence[Moments], *, pair_s
         pair_safe: No two neighbours may exceed `PAIR_LIMIT` together.
     """
     moments = folds[0] if len(folds) == 1 else folds[0] + folds[1]
-    covariance = moments.covariance.double()
-    groups, columns = covariance.shape[:2]
+    groups, columns = moments.covariance.shape[:2]
     rows = weight.detach().double().reshape(groups, -1, columns)
     steps = scales.expand(len(weight)).reshape(groups, -1, 1)
-    damping = _best_damping(rows, folds) * _unit(covariance)
-    damped = covariance + torch.diag_embed(damping.expand(groups, columns))
-    wanted = moments.wanted.double() + damping.unsqueeze(2) * rows
-    lower = torch.linalg.cholesky(damped)
-    fitted = torch.cholesky_solve(wanted.mT, lower).mT / steps
-    order = damped.diagonal(dim1=1, dim2=2).argsort(stable=True, dim=1, descending=True)
+    lower, fitted = _fitted(rows, moments, _best_damping(rows, folds))
+    order = moments.covariance.diagonal(dim1=1, dim2=2).argsort(stable=True, dim=1, descending=True)
     room = _Room(weight, groups) if pair_safe else None
-    moved = _rounded(fitted, torch.cholesky_inverse(lower), order, room) - (rows / steps).round()
+    moved = _rounded(fitted / steps, torch.cholesky_inverse(lower), order, room) - (rows / steps).round()
     return moved.clamp(-WEIGHT_LIMIT, WEIGHT_LIMIT).to(torch.int8).reshape(weight.shape)
 
 
@@ -107,18 +102,22 @@ def _best_damping(weight: Tensor, folds: Sequence[Moments]) -> float:
     if len(folds) < 2:
         return _DAMPINGS[-1]
     errors = torch.zeros(len(_DAMPINGS), dtype=torch.float64)
-    weight = weight.to(folds[0].covariance.dtype)
     for seen, unseen in (folds, folds[::-1]):
-        unit = _unit(seen.covariance)
-        values, vectors = torch.linalg.eigh(seen.covariance)
-        # Everything in the basis of the eigenvectors, where a damping is a product for each column.
-        judge = vectors.mT @ unseen.covariance @ vectors
-        judge_wanted, wanted, pulled = (one @ vectors for one in (unseen.wanted, seen.wanted, weight))
         for i, damping in enumerate(_DAMPINGS):
-            inverse = 1 / (values.clamp_min(0) + damping * unit).unsqueeze(1)
-            fitted = (wanted + damping * unit.unsqueeze(2) * pulled) * inverse
-            errors[i] += ((fitted @ judge - 2 * judge_wanted) * fitted).sum(dtype=torch.float64)
+            _, fitted = _fitted(weight, seen, damping)
+            judged = fitted.to(unseen.wanted.dtype)
+            error = (judged @ unseen.covariance - 2 * unseen.wanted) * judged
+            errors[i] += error.sum(dtype=torch.float64)
     return _DAMPINGS[int(errors.argmin())]
+
+
+def _fitted(weight: Tensor, moments: Moments, damping: float) -> tuple[Tensor, Tensor]:
+    """The lower Cholesky factor of the damped covariance, and the weights that least squares gives."""
+    covariance = moments.covariance.double()
+    added = damping * _unit(covariance)
+    lower = torch.linalg.cholesky(covariance + torch.diag_embed(added.expand(covariance.shape[:2])))
+    wanted = moments.wanted.double() + added.unsqueeze(2) * weight
+    return lower, torch.cholesky_solve(wanted.mT, lower).mT
 
 
 def _unit(covariance: Tensor) -> Tensor:
