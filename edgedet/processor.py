@@ -89,7 +89,7 @@ class Processor(Value):
     def saturates(self) -> bool | None:
         """Whether sums of two products saturate at 16 bits (`edgedet.saturation`): x86 without VNNI."""
         if not self.is_x86:
-            return False
+            return False if self.is_arm else None
         return None if self.vnni is None else not self.vnni
 
     @property
@@ -121,6 +121,8 @@ class Processor(Value):
     @property
     def exactness(self) -> str:
         """A sentence on the sums of INT8 kernels."""
+        if not (self.is_x86 or self.is_arm):
+            return f"nothing is known of INT8 kernels on {self.architecture}"
         if self.saturates is None:
             return f"unknown whether this x86 has VNNI; without it {_SATURATION}"
         if self.saturates:

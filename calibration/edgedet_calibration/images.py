@@ -22,7 +22,7 @@ _NO_PIXELS = np.empty((0, 0, 3), np.uint8)
 
 def calibration_images(dataset: Dataset, count: int) -> Iterator[LabelledImage]:
     """Up to `count` readable images, evenly spaced over the data set: the same ones every time."""
-    for index in _spaced(len(dataset), count):
+    for index in spaced(len(dataset), count):
         try:
             yield dataset[index]
         except DataError:
@@ -45,8 +45,8 @@ class CalibrationImages:
 
     def __init__(self, dataset: Dataset, spec: InputSpec, count: int) -> None:
         self.dataset, self._spec = dataset, spec
-        self._indices = _spaced(len(dataset), count)
-        self._again = [self._indices[i] for i in _spaced(len(self._indices), LOOKED_AT_AGAIN)]
+        self._indices = spaced(len(dataset), count)
+        self._again = [self._indices[i] for i in spaced(len(self._indices), LOOKED_AT_AGAIN)]
         self._kept: dict[int, tuple[LabelledImage, Tensor] | None] = {}
 
     def __len__(self) -> int:
@@ -80,7 +80,7 @@ class CalibrationImages:
         return image, torch.from_numpy(preprocess(image.image_bgr, self._spec)[0])
 
 
-def _spaced(length: int, count: int) -> list[int]:
+def spaced(length: int, count: int) -> list[int]:
     """Up to `count` of so many places, evenly spaced."""
     step = max(length / count, 1.0)
     return [int(place * step) for place in range(min(length, count))]

@@ -26,6 +26,7 @@ from torchao.quantization.pt2e.quantizer import (
 from edgedet import registry
 from edgedet.errors import BundleError
 from edgedet.models.capture import Captured, parameter_of
+from edgedet.saturation import PAIR_LIMIT, pair_sums
 from edgedet_calibration.encodings import Encoding, QuantParams
 from edgedet_calibration.equalization import equalized
 from edgedet_calibration.lower import NOT_LOWERED, Lowered, Range, lower, replace_weight
@@ -266,8 +267,11 @@ def _step_weights(planned: Plan, steps: Mapping[str, str]) -> None:
     for name, (weight, scales) in rounded_weights(planned).items():
         by = unpacked(steps.get(name, ""), weight.shape, name)
         rows = scales.reshape(-1, *(1,) * (weight.ndim - 1))
-        if ((weight.detach().double() / rows).round() + by).abs().max() > WEIGHT_LIMIT:
+        integers = (weight.detach().double() / rows).round() + by
+        if integers.abs().max() > WEIGHT_LIMIT:
             raise misfit(name, weight.numel(), f"some that lead beyond {WEIGHT_LIMIT}")
+        if name in planned.paired and (pair_sums(integers.numpy()) > PAIR_LIMIT).any():
+            raise misfit(name, weight.numel(), f"neighbours that lead beyond {PAIR_LIMIT} together")
         replace_weight(planned.graph_module, nodes[name], moved(weight, scales, by))
 
 

@@ -290,7 +290,7 @@ class Stats(Value):
                     f"the corrections of the calibration were made under another {what}",
                     got=got,
                     expected=expected,
-                    fix=f"give the recipe that they were made under with --recipe, or {_CORRECT_AGAIN}",
+                    fix=f"{_recipe_fix(what)}, or {_CORRECT_AGAIN}",
                 )
         return self.corrections[arithmetic]
 
@@ -336,6 +336,12 @@ class Stats(Value):
                 expected=f"calibration of schema version {SCHEMA_VERSION}",
                 fix="calibrate again: export with --calibration DIR",
             ) from exc
+
+
+def _recipe_fix(what: str) -> str:
+    if "pair_safe" in what:  # which recipes of earlier versions do not name
+        return "add pair_safe = false to the recipe, as earlier versions had it, and give it with --recipe"
+    return "give the recipe that they were made under with --recipe"
 
 
 def _differences(what: str, got: Value, expected: Value) -> Iterator[tuple[str, str, str]]:

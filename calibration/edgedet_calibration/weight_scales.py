@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.fx import Node
 
-from edgedet.saturation import PAIR_LIMIT, pair_sums
+from edgedet.saturation import PAIR_LIMIT
 
 # Weights are -127..127: symmetric, as the TFLite specification asks for.
 WEIGHT_LIMIT = 127
@@ -47,9 +47,22 @@ def largest_steps(weight: Tensor, *, pair_safe: bool) -> Tensor:
     given = weight.detach()
     needed = given.abs().flatten(1).amax(1).double() / WEIGHT_LIMIT
     if pair_safe:
-        pairs = torch.from_numpy(pair_sums(given.cpu().numpy())).to(given.device)
+        pairs = torch.maximum(_positive_pair_sums(given), _positive_pair_sums(-given))
         needed = torch.maximum(needed, pairs.double() * (_PAIR_MARGIN / PAIR_LIMIT))
     return needed
+
+
+def _positive_pair_sums(weight: Tensor) -> Tensor:
+    """As in `edgedet.saturation`, on the device that the weight is on: training asks in every step."""
+    positive = weight.clamp_min(0).flatten(2)
+    if weight.shape[1] % 2 == 0:
+        first, second = positive[:, ::2], positive[:, 1::2]
+        return ((first + second) * ((first > 0) & (second > 0))).amax((1, 2))
+    flat = positive.flatten(1)
+    if flat.shape[1] < 2:
+        return flat.new_zeros(len(flat))
+    largest = flat.topk(2, dim=1).values
+    return largest.sum(1) * (largest[:, 1] > 0)
 
 
 def smallest_weight_scale(bias: Tensor, input_scale: float) -> float:

@@ -1,7 +1,7 @@
 """Progress on standard error: bars on a terminal, lines elsewhere, and a line for each stage's seconds.
 
-Where no bar is drawn, and in a log, a line is written at least every ten seconds, whatever works so long: a
-job in the background that is silent for minutes looks like one that hangs.
+Where no bar is drawn, and in a log, a line is written at least every ten seconds, unless a library holds the
+interpreter for longer: a job in the background that is silent for minutes looks like one that hangs.
 """
 
 from __future__ import annotations
@@ -168,7 +168,7 @@ class _Lines:
         self._log: TextIO | None = None
         self._began = self._written = time.monotonic()
         self._open: list[_Stage] = []
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a collected generator closes its stage in any thread
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._watch, daemon=True)
 
@@ -205,7 +205,7 @@ class _Lines:
     def _watch(self) -> None:
         while not self._ended.wait(_TICK_S):
             with self._lock:
-                for stage in self._open:
+                for stage in list(self._open):
                     if not stage.is_announced and stage.seconds >= _DELAY_S:
                         stage.is_announced = True
                         self._write(f"{stage.place} ...")

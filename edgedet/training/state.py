@@ -81,6 +81,7 @@ def save_state(folder: Path, state: RunState) -> None:
             "average": state.average,
             "optimizer": state.optimizer,
             "teacher": state.teacher,
+            "pair_safe": state.config.quantized,
         },
         data,
     )
@@ -91,7 +92,7 @@ def load_state(folder: Path, config: TrainConfig) -> RunState:
     """Read the state of an interrupted run.
 
     Raises:
-        UsageError: There is none, or it is of another configuration.
+        UsageError: There is none, it is of another configuration, or an earlier version rounded otherwise.
         CheckpointError: The file is damaged.
     """
     path = folder / STATE_FILE
@@ -121,6 +122,13 @@ def load_state(folder: Path, config: TrainConfig) -> RunState:
             fix="start again without --resume",
         ) from exc
     _check_same(state.config, config, folder)
+    if state.config.quantized and not document.get("pair_safe"):
+        raise UsageError(
+            f"the run in {folder} cannot be resumed by this version",
+            got="weights that an earlier version rounded at scales for processors with VNNI alone",
+            expected="a run that was started with pair-safe scales",
+            fix="start again without --resume",
+        )
     return state
 
 

@@ -240,11 +240,12 @@ class _Search:
 
     def by_sensitivity(self) -> list[str]:
         """Layers by signal to noise in the encoding that they cost most, the lowest first."""
+        from edgedet_calibration.images import spaced
         from edgedet_calibration.sensitivity import measure
 
         given = self._given
         kept = given.images.again()
-        tensors = [tensor.numpy() for tensor in kept[:: max(len(kept) // _SENSITIVITY_IMAGES, 1)]]
+        tensors = [kept[place].numpy() for place in spaced(len(kept), _SENSITIVITY_IMAGES)]
         worst: dict[str, float] = {}
         for encoding in self._encodings.values():
             report = measure(given.captured, given.stats, given.recipe, encoding, tensors, self._track)

@@ -15,7 +15,7 @@ import threading
 import traceback
 from collections import deque
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from queue import SimpleQueue
 from typing import IO, Any
@@ -41,14 +41,16 @@ class Beside:
 
     Args:
         process: The other process.
+        order: What it is told first.
         jobs: What it may begin with.
 
     Attributes:
         process: The other process.
+        given_back: How many jobs it left to this one, because it ended.
     """
 
-    def __init__(self, process: subprocess.Popen[bytes], jobs: Sequence[Job]) -> None:
-        self.process, self._jobs = process, deque(jobs)
+    def __init__(self, process: subprocess.Popen[bytes], order: dict[str, Any], jobs: Sequence[Job]) -> None:
+        self.process, self._order, self._jobs, self.given_back = process, order, deque(jobs), 0
         self._changed = threading.Condition()
         self._no_more = False
         self._under_way = 0
@@ -59,6 +61,13 @@ class Beside:
         """Add the last jobs."""
         with self._changed:
             self._jobs.extend(jobs)
+            self._no_more = True
+            self._changed.notify()
+
+    def end(self) -> None:
+        """Let the thread go, whatever became of the export."""
+        with self._changed:
+            self._jobs.clear()
             self._no_more = True
             self._changed.notify()
 
@@ -87,6 +96,7 @@ class Beside:
 
     def _work(self) -> None:
         """Hand over one job after another; a thread of its own, which waits for the answers."""
+        is_told = False
         while True:
             with self._changed:
                 self._changed.wait_for(lambda: self._jobs or self._no_more)
@@ -95,6 +105,9 @@ class Beside:
                 job = self._jobs.pop()
                 self._under_way += 1
             try:
+                if not is_told:
+                    _send(self.process.stdin, self._order)
+                    is_told = True
                 answer: Written | BaseException | None = _asked(self.process, job)
             except OSError:
                 answer = None
@@ -104,6 +117,7 @@ class Beside:
                 self._under_way -= 1
                 if answer is None:  # the process is gone: this one does what is left
                     self._jobs.append(job)
+                    self.given_back += 1
                 self._finished.put(answer)
             if answer is None:
                 return
@@ -133,19 +147,24 @@ def beside(
             "tensors": str(Path(temporary) / _TENSORS),
         }
         process = subprocess.Popen(
-            [sys.executable, "-m", __name__],
+            # Safe path: a file in the working folder is not to be imported for a module of the same name.
+            [sys.executable, "-P", "-m", __name__],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             env=os.environ | {"OMP_NUM_THREADS": "1"},
         )
+        side = Beside(process, order, jobs)
         try:
-            assert process.stdin is not None
-            _send(process.stdin, order)
-            yield Beside(process, jobs)
+            yield side
         finally:
+            side.end()
             process.kill()
             process.wait()
+            for stream in (process.stdin, process.stdout):
+                assert stream is not None
+                with suppress(OSError):
+                    stream.close()
 
 
 def _asked(process: subprocess.Popen[bytes], job: Job) -> Written | None:
@@ -155,11 +174,10 @@ def _asked(process: subprocess.Popen[bytes], job: Job) -> Written | None:
         EdgedetError: What the job raised there.
         RuntimeError: A fault there, with its traceback.
     """
-    assert process.stdin is not None
     assert process.stdout is not None
     _send(process.stdin, job.model_dump(mode="json"))
     line = process.stdout.readline()
-    if not line:
+    if not line.endswith(b"\n"):
         return None
     answer = json.loads(line)
     if "written" in answer:
@@ -170,7 +188,8 @@ def _asked(process: subprocess.Popen[bytes], job: Job) -> Written | None:
     raise RuntimeError(answer["fault"])
 
 
-def _send(stream: IO[bytes], value: Any) -> None:
+def _send(stream: IO[bytes] | None, value: Any) -> None:
+    assert stream is not None
     stream.write(json.dumps(value).encode() + b"\n")
     stream.flush()
 

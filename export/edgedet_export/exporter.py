@@ -59,23 +59,24 @@ def export_bundle(request: ExportRequest, track: Track = silent) -> ExportReport
         if "fp16" in request.precisions:
             check_fits_half(sources.captured.graph_module, tensors)
         writer = Writer(sources, tensors, folder, request.batches)
-        written, budget = _written(request, writer, targets, track)
+        written, budget, warnings = _written(request, writer, targets, track)
         if budget is not None:
             budget = _judged(request, budget, folder, written, track)
         artifacts = (_eager(request, folder), *(one for job in written for one in job.artifacts))
         manifest = _manifest(sources, artifacts, folder)
         write_atomically(folder / MANIFEST, manifest.model_dump_json(indent=1))
-    return _report(request, sources, budget, written)
+    report = _report(request, sources, budget, written)
+    return report.model_copy(update={"warnings": (*report.warnings, *warnings)})
 
 
 def _written(
     request: ExportRequest, writer: Writer, targets: Mapping[str, Target], track: Track
-) -> tuple[list[Written], BudgetReport | None]:
-    """Everything that was asked for, in that order, and what a budget of accuracy took."""
+) -> tuple[list[Written], BudgetReport | None, tuple[str, ...]]:
+    """Everything that was asked for, in that order, what a budget of accuracy took, and warnings."""
     pairs = [(name, precision) for precision in dict.fromkeys(request.precisions) for name in targets]
     jobs = [Job(target=name, precision=precision) for name, precision in pairs]
     early = [job for job in jobs if job.precision not in CALIBRATED]
-    late = jobs[len(early) :] if jobs[: len(early)] == early else [j for j in jobs if j not in early]
+    late = [job for job in jobs if job.precision in CALIBRATED]
     budget = None
     with ExitStack() as stack:
         side = None
@@ -94,7 +95,11 @@ def _written(
         found = list(track(shared, "Exporting", len(jobs)))
     order = {(job.target, job.precision): place for place, job in enumerate(jobs)}
     found.sort(key=lambda one: order[one.rows[0].target, one.rows[0].precision])
-    return found, budget
+    left = side.given_back if side else 0
+    warnings = (
+        (f"the second process ended early: {left} of its artifacts were made by this one",) if left else ()
+    )
+    return found, budget, warnings
 
 
 def _shared(

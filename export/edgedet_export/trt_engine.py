@@ -12,7 +12,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -21,6 +20,7 @@ from edgedet.errors import BundleError, MissingDeviceError, UsageError, VendorEr
 from edgedet.files import write_atomically
 from edgedet.registry import missing_extra
 from edgedet.spec import DetectorSpec
+from edgedet.vendor_log import vendor_log
 from edgedet_export.metadata import embed_tensorrt
 
 # GPUs that TensorRT for RTX compiles for, by compute capability; without one of them an engine is portable.
@@ -124,7 +124,7 @@ def parse(onnx_path: Path, vendor: Vendor) -> Parsed:
         MissingDeviceError: There is no GPU, no driver, or no library, where the vendor needs it.
     """
     trt = _import(vendor)
-    log = _log(trt)
+    log = vendor_log(trt)
     log.clear()
     builder = _create_builder(trt, log, vendor)
     network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
@@ -237,33 +237,3 @@ def _no_device(vendor: Vendor, reason: str) -> MissingDeviceError:
 def _reason(error: Any) -> str:
     """A parser's error; of an operator that it lacks it says "false", and where that was found."""
     return f"{error.desc()} ({error.code().name} in {error.func()}, node {error.node_operator()})"
-
-
-@cache
-def _log(trt: ModuleType) -> Any:
-    """Keeps warnings and errors off the terminal, and for messages of ours.
-
-    One a process: NVIDIA's libraries go on using the first that they were given.
-    """
-
-    class Log(trt.ILogger):  # type: ignore[misc, name-defined]
-        def __init__(self) -> None:
-            trt.ILogger.__init__(self)
-            self.clear()
-
-        def clear(self) -> None:
-            """Forget what was said of an earlier graph."""
-            self.warnings: list[str] = []
-            self.errors: list[str] = []
-
-        def log(self, severity: Any, msg: str) -> None:
-            """Called by the vendor."""
-            if severity in (trt.ILogger.INTERNAL_ERROR, trt.ILogger.ERROR):
-                self.errors.append(msg)
-            elif severity == trt.ILogger.WARNING:
-                self.warnings.append(msg)
-
-        def __str__(self) -> str:
-            return "; ".join(self.errors) or "no reason given"
-
-    return Log()

@@ -11,7 +11,6 @@ import math
 from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -22,6 +21,7 @@ from cuda.bindings import runtime as cudart
 from edgedet.boxes import Floats
 from edgedet.errors import BundleError, MissingDeviceError, VendorError
 from edgedet.spec import TensorSpec
+from edgedet.vendor_log import vendor_log
 from edgedet_runtimes.shell import Signature
 
 _TO_DEVICE = cudart.cudaMemcpyKind.cudaMemcpyHostToDevice
@@ -73,8 +73,8 @@ class CudaEngine:
     def __init__(self, vendor: Vendor, path: Path) -> None:
         require_gpu(vendor)
         self._vendor, self._path, trt = vendor, path, vendor.trt
-        self._log = error_log(trt)
-        self._log.errors.clear()
+        self._log = vendor_log(trt)
+        self._log.clear()
         # Runtime, engine and context are kept, because none may outlive the one that it came from.
         self._runtime = trt.Runtime(self._log)
         self._engine = self._runtime.deserialize_cuda_engine(path.read_bytes())
@@ -138,30 +138,6 @@ def require_gpu(vendor: Vendor) -> None:
             expected="a GPU and a driver for the CUDA version of the cuda-bindings package",
             fix="see what `nvidia-smi` says; install or update the driver, or use another runtime",
         )
-
-
-@cache
-def error_log(trt: ModuleType) -> Any:
-    """A log that keeps what the vendor says of a failure, which it does not put into exceptions.
-
-    It keeps it off the terminal as well. One a process: NVIDIA's libraries go on using the first that they
-    were given.
-    """
-
-    class ErrorLog(trt.ILogger):  # type: ignore[misc, name-defined]
-        def __init__(self) -> None:
-            trt.ILogger.__init__(self)
-            self.errors: list[str] = []
-
-        def log(self, severity: Any, msg: str) -> None:
-            """Called by the vendor; keeps errors and drops the rest."""
-            if severity in (trt.ILogger.INTERNAL_ERROR, trt.ILogger.ERROR):
-                self.errors.append(msg)
-
-        def __str__(self) -> str:
-            return "; ".join(self.errors) or "no reason given"
-
-    return ErrorLog()
 
 
 def _checked(result: tuple[Any, ...]) -> Any:

@@ -32,6 +32,7 @@ from tensorrt_stand_in import (
 from edgedet.embedded import bound_spec, plan_sidecar, read_bound_spec
 from edgedet.errors import BundleError, MissingDeviceError, VendorError
 from edgedet.spec import DetectorSpec, InputSpec, OutputSpec, SsdDecoder, SsdPriors
+from edgedet.vendor_log import vendor_log
 
 STOOD_IN = ("Builder", "OnnxParser", "Runtime")
 ENGINE = "edgedet_runtimes.cuda_engine"
@@ -316,12 +317,20 @@ def test_a_plan_without_its_spec_beside_it_is_refused(runtime_class: Any, plan: 
         runtime_class(plan)
 
 
-def test_the_logs_can_be_called_as_tensorrt_calls_them(bindings: ModuleType, runtime_class: Any) -> None:
-    from edgedet_export import trt_engine
-
+def test_the_log_can_be_called_as_tensorrt_calls_it(bindings: ModuleType) -> None:
     ((signature),) = overloads(bindings.ILogger.log)
-    for log in (sys.modules[ENGINE].error_log(bindings), trt_engine._log(bindings)):
-        assert list(inspect.signature(log.log).parameters) == list(signature.parameters)
+    log = vendor_log(bindings)
+    assert list(inspect.signature(log.log).parameters) == list(signature.parameters)
+
+
+def test_the_builder_and_the_runtime_of_a_process_have_one_log(bindings: ModuleType) -> None:
+    assert vendor_log(bindings) is vendor_log(bindings)
+    root = Path(__file__).resolve().parents[2]
+    sources = [root / "export" / "edgedet_export", root / "runtimes" / "edgedet_runtimes"]
+    loggers = [
+        path for folder in sources for path in folder.glob("*.py") if "ILogger" in path.read_text("utf-8")
+    ]
+    assert loggers == []
 
 
 def _builder(trt: Any) -> Any:

@@ -11,6 +11,8 @@ from edgedet.errors import CheckError, VerificationError
 from edgedet_calibration.recipe import Recipe
 from edgedet_export import beside as module
 from edgedet_export.exporter import ExportRequest, export_bundle
+from edgedet_export.target import Target
+from edgedet_export.writer import Job, Writer, Written
 
 TARGETS = ("onnx", "openvino")
 
@@ -29,8 +31,23 @@ def request(checkpoint: Path, output: Path, processes: int) -> ExportRequest:
     )
 
 
-def test_two_processes_write_the_same_files(checkpoint: Path, tmp_path: Path) -> None:
-    reports = [export_bundle(request(checkpoint, tmp_path / str(n), n)) for n in (1, 2)]
+def test_two_processes_write_the_same_files(
+    checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here: list[Job] = []
+    write = Writer.write
+
+    def counted(self: Writer, job: Job, target: Target) -> Written:
+        here.append(job)
+        return write(self, job, target)
+
+    monkeypatch.setattr(Writer, "write", counted)
+    reports = []
+    for processes in (1, 2):
+        here.clear()
+        reports.append(export_bundle(request(checkpoint, tmp_path / str(processes), processes)))
+    assert len(here) < 4, "the other process did nothing"
+    assert reports[1].warnings == reports[0].warnings
     bundles = [open_bundle(tmp_path / str(n)) for n in (1, 2)]
     one, two = ([(a.target, a.precision, a.files) for a in b.manifest.artifacts] for b in bundles)
     assert one == two
@@ -58,6 +75,7 @@ def test_jobs_of_a_process_that_is_gone_are_done_here(
     monkeypatch.setattr(module.sys, "executable", _program(tmp_path, b""))
     report = export_bundle(request(checkpoint, tmp_path / "b", 2))
     assert [row.status for row in report.rows] == ["ok"] * 4
+    assert "the second process ended early: 1 of its artifacts were made by this one" in report.warnings
 
 
 def test_the_other_process_ends_with_its_caller(tmp_path: Path, checkpoint: Path) -> None:
