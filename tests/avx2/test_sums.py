@@ -18,7 +18,7 @@ from edgedet.parity import Devices, ParityRow, run_parity
 from edgedet.processor import read_processor
 from edgedet.proof import prove_artifact
 
-pytestmark = [pytest.mark.avx2, pytest.mark.timeout(1800)]
+pytestmark = [pytest.mark.avx2, pytest.mark.timeout(3600)]
 
 IMAGES = 2
 # mAP moves by points where one of few objects differs, unless nothing does.
