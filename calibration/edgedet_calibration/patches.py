@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.fx import Node
 
 # Positions of one image. Maps of mobile detectors with fewer are read whole.
-POSITIONS = 256
+POSITIONS = 1024
 
 _Pair = tuple[int, int]
 
