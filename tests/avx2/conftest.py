@@ -57,17 +57,18 @@ def photographs(test_data: Path) -> Path:
 @pytest.fixture(scope="session")
 def safe_cells(shared_folder: Path, photographs: Path) -> Bundle:
     """The detector of blood cells in INT8 whose sums cannot overflow."""
-    return exported(shared_folder / "safe_cells", photographs, pair_safe=True)
+    return exported(shared_folder / "safe_cells", photographs, "onnx openvino", pair_safe=True)
 
 
 @pytest.fixture(scope="session")
 def unsafe_cells(shared_folder: Path, photographs: Path) -> Bundle:
-    """The same with sums that can, as INT8 usually is."""
-    return exported(shared_folder / "unsafe_cells", photographs, pair_safe=False)
+    """The same with sums that can, as INT8 usually is; for LiteRT, too, whose sums should not."""
+    pytest.importorskip("litert_torch", reason="the export extra is not installed")
+    return exported(shared_folder / "unsafe_cells", photographs, "onnx openvino tflite", pair_safe=False)
 
 
-def exported(path: Path, photographs: Path, *, pair_safe: bool) -> Bundle:
-    """A bundle for ONNX Runtime and OpenVINO that the first process to come here exports."""
+def exported(path: Path, photographs: Path, targets: str, *, pair_safe: bool) -> Bundle:
+    """A bundle that the first process to come here exports."""
     from edgedet_calibration.recipe import Recipe
     from edgedet_export.exporter import ExportRequest, export_bundle
 
@@ -76,7 +77,7 @@ def exported(path: Path, photographs: Path, *, pair_safe: bool) -> Bundle:
             request = ExportRequest(
                 CHECKPOINT,
                 path,
-                ("onnx", "openvino"),
+                tuple(targets.split()),
                 ("fp32", "int8"),
                 calibration=open_dataset(photographs, "train"),
                 recipe=Recipe(images=16, pair_safe=pair_safe),
