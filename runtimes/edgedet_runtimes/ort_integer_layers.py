@@ -62,16 +62,12 @@ _HARMLESS = {
 # What computes in float what a layer then reads in float, too. Anything else may be removed, since it does
 # nothing (adding 0, a Cast to the same type), or may move or clip integers.
 _STAYS_FLOAT = _FLOAT | {
-    "BatchNormalization",
     "Elu",
     "Erf",
     "Exp",
     "Gelu",
-    "GroupNormalization",
     "HardSigmoid",
     "HardSwish",
-    "InstanceNormalization",
-    "LayerNormalization",
     "Log",
     "LogSoftmax",
     "LpNormalization",
