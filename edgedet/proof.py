@@ -25,7 +25,7 @@ class Proof:
     Attributes:
         layers: How many layers could saturate, by their kind.
         overflows: Those of which a sum can overflow.
-        unread: Names of those whose weights the file does not tell.
+        unread: Names of those whose weights the file does not tell, or that are no int8 matrices.
     """
 
     layers: int
@@ -36,7 +36,7 @@ class Proof:
     def of(layers: Iterable[IntegerLayer]) -> Proof:
         """What is known of an artifact with these layers."""
         found = tuple(layers)
-        unread = tuple(layer.name for layer in found if layer.weight is None)
+        unread = tuple(layer.name for layer in found if not layer.is_read)
         return Proof(len(found), overflows(found), unread)
 
     @property

@@ -28,14 +28,21 @@ class IntegerLayer:
 
     Attributes:
         name: As the artifact names it.
-        weight: `[outputs, inputs of a group, ...]`, int8 for what can saturate; None where the file does not
-            tell it.
+        weight: `[outputs, inputs of a group, ...]`, int8; None where the file does not tell it. Of anything
+            else nothing is proved.
         is_depthwise: Each channel has one filter of its own.
     """
 
     name: str
     weight: NDArray[Any] | None
     is_depthwise: bool = False
+
+    @property
+    def is_read(self) -> bool:
+        """Whether it is known which of its sums can overflow."""
+        if self.is_depthwise:
+            return True
+        return self.weight is not None and self.weight.dtype == np.int8 and self.weight.ndim >= 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +90,7 @@ def overflows(layers: Iterable[IntegerLayer]) -> tuple[Overflow, ...]:
     found = []
     for layer in layers:
         weight = layer.weight
-        if weight is None or weight.dtype != np.int8 or layer.is_depthwise or weight.ndim < 2:
+        if weight is None or layer.is_depthwise or not layer.is_read:
             continue
         sums = pair_sums(weight.astype(np.int16))
         if (sums > PAIR_LIMIT).any():

@@ -15,10 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgedet.saturation import IntegerLayer
-from edgedet_runtimes.ort_model import Graph, Node, read_graphs
+from edgedet_runtimes.ort_model import DTYPES, Graph, Node, read_graphs
 
 _UINT8, _INT8 = 2, 3
 _EIGHT_BITS = {_UINT8, _INT8, None}  # None where the file does not tell
+# TensorProto.DataType of ONNX 1.23. Another number may be anything.
+_TYPES = range(1, 27)
 
 Weight = NDArray[Any]
 
@@ -57,36 +59,27 @@ _HARMLESS = {
     "Unsqueeze",
     "Where",
 }
-# What gives the integers that it reads, moved or clipped, and so may stand between a DequantizeLinear and a
-# layer.
-_PASSES = {
-    "AveragePool",
-    "Clip",
-    "Concat",
-    "DepthToSpace",
-    "Dropout",
-    "Expand",
-    "Flatten",
-    "Gather",
-    "GatherElements",
-    "GatherND",
-    "GlobalAveragePool",
-    "Identity",
-    "LeakyRelu",
-    "MaxPool",
-    "Pad",
-    "Relu",
-    "Reshape",
-    "Resize",
-    "Slice",
-    "SpaceToDepth",
-    "Split",
-    "Squeeze",
-    "Tile",
-    "Transpose",
-    "Unsqueeze",
-    "Upsample",
-    "Where",
+# What computes in float what a layer then reads in float, too. Anything else may be removed, since it does
+# nothing (adding 0, a Cast to the same type), or may move or clip integers.
+_STAYS_FLOAT = _FLOAT | {
+    "Elu",
+    "Erf",
+    "Exp",
+    "Gelu",
+    "HardSigmoid",
+    "HardSwish",
+    "Log",
+    "LogSoftmax",
+    "LpNormalization",
+    "Mish",
+    "Selu",
+    "Shape",
+    "Sigmoid",
+    "Size",
+    "Softmax",
+    "Softplus",
+    "Sqrt",
+    "Tanh",
 }
 
 
@@ -167,13 +160,13 @@ def _operand(graph: Graph, tensor: str) -> _Operand | None:
     """What a layer reads there, behind a DequantizeLinear; None where that is computed, and so in float."""
     if tensor in graph.constants:
         constant = graph.constants[tensor]
-        return _Operand(constant.element_type, constant.array)
+        return _Operand(_known(constant.element_type), constant.array)
     node = graph.makers.get(tensor)
     if node is None:
         return _Operand(None, _nothing) if graph.is_function else None
     if node.type == "Constant":
         value = node.tensor("value")
-        return None if value is None else _Operand(value.element_type, value.array)
+        return None if value is None else _Operand(_known(value.element_type), value.array)
     if node.type == "QuantizeLinear":
         return _Operand(_quantized_type(graph, node), lambda: _quantized(graph, node))
     if node.type == "DynamicQuantizeLinear":
@@ -184,6 +177,10 @@ def _operand(graph: Graph, tensor: str) -> _Operand | None:
         found = _operand(graph, node.inputs[0])
         return None if found is None else _Operand(found.element_type, lambda: _moved(graph, node, found))
     return _Operand(None, _nothing) if _is_quantized(graph, tensor) else None
+
+
+def _known(element_type: int) -> int | None:
+    return element_type if element_type in _TYPES else None
 
 
 def _type_of(graph: Graph, node: Node, index: int) -> int | None:
@@ -219,14 +216,16 @@ def _quantized_type(graph: Graph, node: Node) -> int | None:
     """What a QuantizeLinear writes."""
     if _input(node, 2):
         return _type_of(graph, node, 2)
-    return node.integer("output_dtype", 0) or _UINT8
+    return _known(node.integer("output_dtype", 0) or _UINT8)
 
 
 def _quantized(graph: Graph, node: Node) -> Weight | None:
     """The integers that a QuantizeLinear makes of constant floats."""
     values, scale = (_constant(graph, name) for name in node.inputs[:2])
-    zero_point = _constant(graph, node.inputs[2]) if _input(node, 2) else np.zeros((), np.uint8)
-    if values is None or scale is None or zero_point is None or node.integer("block_size", 0):
+    zero_point = _zero_point(graph, node)
+    if values is None or scale is None or zero_point is None or zero_point.dtype.kind not in "iu":
+        return None
+    if node.integer("block_size", 0) or node.integer("precision", 0):
         return None
     shape = [1] * values.ndim
     if scale.size > 1:
@@ -235,6 +234,15 @@ def _quantized(graph: Graph, node: Node) -> Weight | None:
     zeros = zero_point.astype(np.float32).reshape(shape if zero_point.size > 1 else [1] * values.ndim)
     steps = np.rint(values.astype(np.float32) / scale.astype(np.float32).reshape(shape)) + zeros
     return np.asarray(np.clip(steps, limits.min, limits.max).astype(zero_point.dtype))
+
+
+def _zero_point(graph: Graph, node: Node) -> Weight | None:
+    """That of a QuantizeLinear, in the type that it writes; None where it is no constant of such a type."""
+    if _input(node, 2):
+        return _constant(graph, _input(node, 2))
+    element_type = _quantized_type(graph, node)
+    dtype = None if element_type is None else DTYPES.get(element_type)
+    return None if dtype is None else np.zeros((), dtype)
 
 
 def _is_quantized(graph: Graph, tensor: str) -> bool:
@@ -252,7 +260,7 @@ def _is_quantized(graph: Graph, tensor: str) -> bool:
             operand = _operand(graph, name)
             if operand is None or operand.element_type in _EIGHT_BITS:
                 return True
-        elif node.type in _PASSES:
+        elif node.type not in _STAYS_FLOAT:
             waiting += [name for name in node.inputs if name]
     return False
 

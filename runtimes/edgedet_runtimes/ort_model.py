@@ -177,11 +177,17 @@ class Graph:
     is_function: bool = False
 
     @staticmethod
-    def of(nodes: Sequence[Node], constants: Mapping[str, Tensor], around: Graph | None = None) -> Graph:
-        """A graph, or one within a node of another."""
+    def of(
+        nodes: Sequence[Node],
+        constants: Mapping[str, Tensor],
+        around: Graph | None = None,
+        *,
+        is_function: bool = False,
+    ) -> Graph:
+        """A graph, or one within a node of another, which is of a function where that one is."""
         makers = {tensor: node for node in nodes for tensor in node.outputs if tensor}
         if around is None:
-            return Graph(nodes, makers, constants)
+            return Graph(nodes, makers, constants, is_function)
         merged = {**around.makers, **makers}
         return Graph(nodes, merged, {**around.constants, **constants}, around.is_function)
 
@@ -205,8 +211,8 @@ def read_graphs(model: bytes) -> Iterator[Graph]:
     fields = Message(memoryview(model))
     yield from _with_inner(fields.parts(_MODEL_GRAPH), None)
     for part in fields.parts(_MODEL_FUNCTION):
-        function = Graph.of([Node(node) for node in Message(part).parts(_FUNCTION_NODE)], {})
-        function = Graph(function.nodes, function.makers, {}, is_function=True)
+        nodes = [Node(node) for node in Message(part).parts(_FUNCTION_NODE)]
+        function = Graph.of(nodes, {}, is_function=True)
         yield function
         yield from _inner(function)
 

@@ -25,34 +25,83 @@ _LAYERS = {
     "GroupConvolutionBackpropData",
     "MatMul",
 }
-# Cells whose weights are quantized in ways that are not read here, and what runs graphs of its own.
-_UNREAD = {"GRUCell", "GRUSequence", "LSTMCell", "LSTMSequence", "RNNCell", "RNNSequence"}
+# What multiplies integers in ways that are not read here, and what runs graphs of its own.
+_UNREAD = {"Einsum", "GRUCell", "GRUSequence", "LSTMCell", "LSTMSequence", "RNNCell", "RNNSequence"}
 _BODIES = {"If", "Loop", "TensorIterator"}
-# What gives the values that it reads, moved, clipped or converted; further inputs are parameters.
-_PASSES = {
+# What computes in float what a layer then reads in float, too. Anything else may be removed, since it does
+# nothing (adding 0), become a zero point (subtraction), or move or clip integers.
+_STAYS_FLOAT = _LAYERS | {
+    "Elu",
+    "Erf",
+    "Exp",
+    "Gelu",
+    "GroupNormalization",
+    "HSigmoid",
+    "HSwish",
+    "HardSigmoid",
+    "Log",
+    "LogSoftmax",
+    "MVN",
+    "Mish",
+    "NormalizeL2",
+    "Selu",
+    "ShapeOf",
+    "Sigmoid",
+    "SoftPlus",
+    "Softmax",
+    "Sqrt",
+    "Swish",
+    "Tanh",
+}
+# What may read quantized values and int8 constants, and sums no products of them.
+_HARMLESS = _STAYS_FLOAT | {
+    "Add",
+    "Assign",
     "AvgPool",
+    "BatchNormInference",
     "BatchToSpace",
     "Broadcast",
     "Clamp",
     "Concat",
     "Convert",
     "DepthToSpace",
+    "Divide",
+    "Equal",
+    "FakeQuantize",
     "Gather",
+    "GatherElements",
+    "GatherND",
+    "Greater",
+    "GreaterEqual",
     "Interpolate",
+    "Less",
+    "LessEqual",
+    "Maximum",
     "MaxPool",
+    "Minimum",
+    "Mod",
     "Multiply",
+    "NotEqual",
     "PRelu",
     "Pad",
-    "ReLU",
+    "Power",
     "ReduceMax",
     "ReduceMean",
+    "ReduceMin",
+    "ReduceSum",
     "Relu",
     "Reshape",
+    "Result",
+    "ScatterElementsUpdate",
+    "ScatterNDUpdate",
+    "ScatterUpdate",
+    "Select",
     "ShuffleChannels",
     "Slice",
     "SpaceToBatch",
     "SpaceToDepth",
     "Split",
+    "SquaredDifference",
     "Squeeze",
     "StridedSlice",
     "Subtract",
@@ -75,7 +124,7 @@ def integer_layers(model: openvino.Model) -> tuple[IntegerLayer, ...]:
 
 def _layers(node: openvino.Node) -> Iterator[IntegerLayer]:
     kind, name = node.get_type_name(), node.get_friendly_name()
-    if kind in _BODIES or (kind in _UNREAD and _is_quantized(_source(node, 0))):
+    if kind in _BODIES or (kind not in _LAYERS and _may_multiply(node)):
         yield IntegerLayer(name, None)
     elif kind in _LAYERS and _is_quantized(_source(node, 0)):
         weights = _source(node, 1)
@@ -92,6 +141,24 @@ def _layers(node: openvino.Node) -> Iterator[IntegerLayer]:
             yield IntegerLayer(name, weight, _is_depthwise(node, values))
 
 
+def _may_multiply(node: openvino.Node) -> bool:
+    """Whether an operator that is not read may sum products of quantized values and int8 weights."""
+    if node.get_type_name() in _HARMLESS:
+        return False
+    sources = [port.get_node() for port in node.input_values()]
+    quantized = [one for one in sources if _is_quantized(one)]
+    if node.get_type_name() in _UNREAD:
+        return len(sources) > 1 and bool(quantized)
+    return len(quantized) > 1 and any(map(_is_int8_constant, quantized))
+
+
+def _is_int8_constant(node: openvino.Node) -> bool:
+    origin = _origin(node)
+    if origin.get_type_name() == "FakeQuantize":
+        return _floats(_source(origin, 0)) is not None
+    return origin.get_type_name() == "Constant" and _type(origin) == "i8"
+
+
 def _source(node: openvino.Node, index: int) -> openvino.Node:
     return node.input_value(index).get_node()
 
@@ -105,18 +172,22 @@ def _is_quantized(node: openvino.Node) -> bool:
     waiting, seen = [node], set()
     while waiting:
         one = waiting.pop()
-        kind, name = one.get_type_name(), one.get_friendly_name()
-        if name in seen:
+        kind, identity = one.get_type_name(), _identity(one)
+        if identity in seen:
             continue
-        seen.add(name)
+        seen.add(identity)
         if kind == "FakeQuantize" and one.get_attributes()["levels"] <= _MOST_LEVELS:
             return True
         if kind == "Convert" and _type(_source(one, 0)) in {"i8", "u8"}:
             return True
-        if kind in _PASSES:
-            inputs = one.input_values() if kind in {"Concat", "Multiply"} else one.input_values()[:1]
-            waiting += [port.get_node() for port in inputs]
+        if kind not in _STAYS_FLOAT:
+            waiting += [port.get_node() for port in one.input_values()]
     return False
+
+
+def _identity(node: openvino.Node) -> str:
+    """Friendly names may come twice in a file; OpenVINO gives every node of a process a name of its own."""
+    return str(node.get_name())
 
 
 def _origin(node: openvino.Node) -> openvino.Node:

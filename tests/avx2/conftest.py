@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -57,17 +58,18 @@ def photographs(test_data: Path) -> Path:
 @pytest.fixture(scope="session")
 def safe_cells(shared_folder: Path, photographs: Path) -> Bundle:
     """The detector of blood cells in INT8 whose sums cannot overflow."""
-    return exported(shared_folder / "safe_cells", photographs, pair_safe=True)
+    return exported(shared_folder / "safe_cells", photographs, "onnx openvino", pair_safe=True)
 
 
 @pytest.fixture(scope="session")
 def unsafe_cells(shared_folder: Path, photographs: Path) -> Bundle:
-    """The same with sums that can, as INT8 usually is."""
-    return exported(shared_folder / "unsafe_cells", photographs, pair_safe=False)
+    """The same with sums that can, as INT8 usually is; for LiteRT, too, whose sums should not."""
+    targets = "onnx openvino tflite" if find_spec("litert_torch") else "onnx openvino"
+    return exported(shared_folder / "unsafe_cells", photographs, targets, pair_safe=False)
 
 
-def exported(path: Path, photographs: Path, *, pair_safe: bool) -> Bundle:
-    """A bundle for ONNX Runtime and OpenVINO that the first process to come here exports."""
+def exported(path: Path, photographs: Path, targets: str, *, pair_safe: bool) -> Bundle:
+    """A bundle that the first process to come here exports."""
     from edgedet_calibration.recipe import Recipe
     from edgedet_export.exporter import ExportRequest, export_bundle
 
@@ -76,7 +78,7 @@ def exported(path: Path, photographs: Path, *, pair_safe: bool) -> Bundle:
             request = ExportRequest(
                 CHECKPOINT,
                 path,
-                ("onnx", "openvino"),
+                tuple(targets.split()),
                 ("fp32", "int8"),
                 calibration=open_dataset(photographs, "train"),
                 recipe=Recipe(images=16, pair_safe=pair_safe),

@@ -129,13 +129,6 @@ def test_weights_that_cannot_be_read_are_refused_where_exactness_was_promised(
     assert "(the layer)" in check_sums(path, "ort", spec_of(bundle, pair_safe=False))
 
 
-def test_litert_does_not_saturate(bundle: Path, tmp_path: Path) -> None:
-    pytest.importorskip("ai_edge_litert", reason="the tflite extra is not installed")
-    path = tmp_path / "model.tflite"
-    path.write_bytes(b"not read")
-    assert check_sums(path, "tflite", spec_of(bundle, pair_safe=True)) == ""
-
-
 @pytest.mark.parametrize("runtime", ["ort", "openvino"])
 def test_what_is_exported_is_exact_until_one_pair_overflows(
     safe: Bundle, tmp_path: Path, runtime: str

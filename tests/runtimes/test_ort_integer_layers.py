@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +11,11 @@ import pytest
 
 from edgedet import registry
 from edgedet.proof import Proof, prove
-from edgedet_runtimes.ort_integer_layers import integer_layers
+from edgedet.saturation import IntegerLayer
+from edgedet_runtimes.ort_integer_layers import _FLOAT, _STAYS_FLOAT, integer_layers
 
 onnx = pytest.importorskip("onnx", reason="the export extra is not installed")
+onnxruntime = pytest.importorskip("onnxruntime", reason="the onnx extra is not installed")
 helper = onnx.helper
 
 CHANNELS = 4
@@ -58,6 +61,42 @@ def between(kind: str, weight: Any, *, axis: int = 0, **attributes: Any) -> tupl
     return nodes, {**SCALES, "w": weight, "sw": np.ones(weight.shape[axis], np.float32)}
 
 
+# Of what ONNX Runtime makes of a file, the operators that multiply integers, with their inputs of weights.
+MULTIPLIES = {"MatMulInteger": 1, "MatMulIntegerToFloat": 1, "QGemm": 3, "QLinearConv": 3, "QLinearMatMul": 3}
+
+
+@pytest.fixture
+def in_integers(tmp_path: Path) -> Callable[[bytes], int]:
+    """Gives how many layers ONNX Runtime computes with int8 weights, of the model that it makes of a file."""
+
+    def count(data: bytes) -> int:
+        made = onnx.load_from_string(data)
+        graph = made.graph
+        known = {one.name for one in graph.initializer} | {
+            name for node in graph.node for name in node.output
+        }
+        for name in dict.fromkeys(name for node in graph.node for name in node.input if name):
+            if name not in known:
+                axes = list("ab" if any(node.op_type == "Gemm" for node in graph.node) else "abcd")
+                graph.input.append(helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, axes))
+        graph.output.append(onnx.ValueInfoProto(name=graph.node[-1].output[0]))
+        for number, one in enumerate(graph.node):
+            one.name = str(number)
+        made.ir_version, made.opset_import[0].version = 10, 21  # which are not too new
+        options = onnxruntime.SessionOptions()
+        options.optimized_model_filepath = str(tmp_path / "optimized.onnx")
+        onnxruntime.InferenceSession(made.SerializeToString(), options, providers=["CPUExecutionProvider"])
+        optimized = onnx.load(options.optimized_model_filepath).graph
+        types = {one.name: one.data_type for one in optimized.initializer}
+        weights = [one.input[MULTIPLIES[one.op_type]] for one in optimized.node if one.op_type in MULTIPLIES]
+        return sum(types.get(name, onnx.TensorProto.INT8) == onnx.TensorProto.INT8 for name in weights)
+
+    return count
+
+
+Counts = Callable[[bytes], int]
+
+
 @pytest.mark.parametrize("way", ["raw", "int32"])
 @pytest.mark.parametrize(
     ("kind", "weight", "attributes", "read"),
@@ -71,9 +110,11 @@ def between(kind: str, weight: Any, *, axis: int = 0, **attributes: Any) -> tupl
     ],
 )
 def test_layers_between_quantizations_are_read(
-    kind: str, weight: Any, attributes: dict[str, int], read: Any, way: str
+    kind: str, weight: Any, attributes: dict[str, int], read: Any, way: str, in_integers: Counts
 ) -> None:
-    (layer,) = integer_layers(model(*between(kind, weight, **attributes), way=way))
+    data = model(*between(kind, weight, **attributes), way=way)
+    (layer,) = integer_layers(data)
+    assert in_integers(data) == 1 or kind in {"ConvTranspose", "Gemm"}  # which ONNX Runtime leaves in float
     assert layer.name == f"the {kind}"
     assert layer.weight is not None
     assert layer.weight.dtype == np.int8
@@ -112,24 +153,50 @@ def test_operators_of_integers_are_read(
 
 @pytest.mark.parametrize(("outputs", "inputs", "depthwise"), [(4, 1, True), (8, 1, False), (4, 2, False)])
 def test_depthwise_is_one_filter_a_channel_and_no_multiplier(
-    outputs: int, inputs: int, depthwise: bool
+    outputs: int, inputs: int, depthwise: bool, in_integers: Counts
 ) -> None:
     weight = np.full((outputs, inputs, 3, 3), 127, np.int8)
-    (layer,) = integer_layers(model(*between("Conv", weight, group=4)))
+    data = model(*between("Conv", weight, group=4))
+    (layer,) = integer_layers(data)
+    assert in_integers(data) == 1
     assert layer.is_depthwise is depthwise
     assert Proof.of([layer]).is_exact is depthwise
 
 
-def test_floats_that_the_file_quantizes_are_quantized() -> None:
+@pytest.mark.parametrize(
+    ("inputs", "attributes"),
+    [("floats sw zeros", {}), ("floats sw", {"output_dtype": onnx.TensorProto.INT8})],
+)
+def test_floats_that_the_file_quantizes_are_quantized(
+    inputs: str, attributes: dict[str, int], in_integers: Counts
+) -> None:
     nodes, tensors = between("Conv", KERNELS)
-    nodes.insert(2, node("QuantizeLinear", "floats sw zeros", "w", axis=0))
+    nodes.insert(2, node("QuantizeLinear", inputs, "w", axis=0, **attributes))
     scales = np.linspace(0.5, 2.0, 6).astype(np.float32)
     del tensors["w"]
     floats = KERNELS * scales.reshape(-1, 1, 1, 1)
     tensors |= {"floats": floats.astype(np.float32), "sw": scales, "zeros": np.zeros(6, np.int8)}
-    (layer,) = integer_layers(model(nodes, tensors))
+    data = model(nodes, tensors, opset_imports=[helper.make_opsetid("", 21)])
+    (layer,) = integer_layers(data)
+    assert in_integers(data) == 1
     assert layer.weight is not None
     np.testing.assert_array_equal(layer.weight, KERNELS)
+
+
+@pytest.mark.parametrize("attributes", [{"output_dtype": 99}, {"precision": 10, "output_dtype": 3}])
+def test_floats_that_a_file_quantizes_in_unknown_ways_are_never_exact(attributes: dict[str, int]) -> None:
+    nodes, tensors = between("Conv", KERNELS)
+    nodes.insert(2, node("QuantizeLinear", "floats s", "w", **attributes))
+    tensors["floats"] = KERNELS.astype(np.float32)
+    del tensors["w"]
+    assert Proof.of(integer_layers(model(nodes, tensors))).unread == ("the Conv",)
+
+
+@pytest.mark.parametrize("weight", [KERNELS.astype(np.uint8), KERNELS.astype(np.int16), KERNELS[0, 0, 0]])
+def test_layers_whose_weights_are_no_int8_matrix_are_never_exact(weight: Any) -> None:
+    proof = Proof.of([IntegerLayer("a layer", weight), IntegerLayer("depthwise", weight, is_depthwise=True)])
+    assert proof.unread == ("a layer",)
+    assert not proof.is_exact
 
 
 def test_weights_are_followed_through_what_moves_them() -> None:
@@ -144,23 +211,67 @@ def test_weights_are_followed_through_what_moves_them() -> None:
     np.testing.assert_array_equal(layer.weight, MATRIX)
 
 
-@pytest.mark.parametrize("moves", ["MaxPool", "Relu", "Transpose"])
-def test_activations_are_integers_behind_what_moves_or_clips_them(moves: str) -> None:
+# Inputs of operators beside the activations, and whether ONNX Runtime looks through them.
+PASSES: dict[str, tuple[Tensors, dict[str, Any], bool]] = {
+    "Add": ({"c": np.float32(0)}, {}, True),
+    "Cast": ({}, {"to": onnx.TensorProto.FLOAT}, True),
+    "Clip": ({"low": np.float32(0), "high": np.float32(9)}, {}, False),
+    "Div": ({"c": np.float32(1)}, {}, True),
+    "Dropout": ({}, {}, True),
+    "Identity": ({}, {}, True),
+    "MaxPool": ({}, {"kernel_shape": [2, 2]}, True),
+    "Mul": ({"c": np.float32(1)}, {}, True),
+    "Relu": ({}, {}, False),
+    "Sub": ({"c": np.float32(0)}, {}, True),
+    "Transpose": ({}, {"perm": [0, 1, 3, 2]}, True),
+}
+
+
+@pytest.mark.parametrize("kind", PASSES)
+def test_activations_are_integers_behind_what_moves_clips_or_leaves_them(
+    kind: str, in_integers: Counts
+) -> None:
+    constants, attributes, passes = PASSES[kind]
     nodes, tensors = between("Conv", KERNELS)
-    nodes[3:4] = [node(moves, "xd", "moved"), node("Conv", "moved wd", "f")]
-    assert len(integer_layers(model(nodes, tensors))) == 1
+    nodes[3:4] = [
+        node(kind, " ".join(["xd", *constants]), "moved", **attributes),
+        node("Conv", "moved wd", "f"),
+    ]
+    data = model(nodes, tensors | constants, opset_imports=[helper.make_opsetid("", 21)])
+    assert in_integers(data) == passes
+    (layer,) = integer_layers(data)
+    assert layer.weight is not None
 
 
-def test_what_is_computed_in_float_or_with_uint8_weights_is_no_such_layer() -> None:
+def test_weights_behind_what_does_nothing_are_never_exact(in_integers: Counts) -> None:
+    nodes, tensors = between("Conv", KERNELS)
+    nodes[3:4] = [node("Mul", "wd one", "moved"), node("Conv", "xd moved", "f")]
+    data = model(nodes, tensors | {"one": np.float32(1)})
+    assert in_integers(data) == 1
+    assert Proof.of(integer_layers(data)).unread == ("the Conv",)
+
+
+@pytest.mark.parametrize("kind", sorted(_STAYS_FLOAT - _FLOAT - {"Shape", "Size"}))
+def test_layers_behind_what_stays_float_are_computed_in_float(kind: str, in_integers: Counts) -> None:
+    nodes, tensors = between("Conv", KERNELS)
+    nodes[3:4] = [node(kind, "xd", "e"), node("Conv", "e wd", "f")]
+    data = model(nodes, tensors, opset_imports=[helper.make_opsetid("", 21)])
+    assert in_integers(data) == 0
+    assert integer_layers(data) == ()
+
+
+def test_what_is_computed_in_float_or_with_uint8_weights_is_no_such_layer(in_integers: Counts) -> None:
     weights_alone = [node("DequantizeLinear", "w sw", "wd", axis=0), node("Conv", "x wd")]
-    assert integer_layers(model(weights_alone, between("Conv", KERNELS)[1])) == ()
-    behind_floats, tensors = between("Conv", KERNELS)
-    behind_floats[3:4] = [node("Exp", "xd", "e"), node("Conv", "e wd", "f")]
-    assert integer_layers(model(behind_floats, tensors)) == ()
-    assert integer_layers(model(*between("Conv", KERNELS.astype(np.uint8)))) == ()
     sixteen = between("Conv", KERNELS)
     sixteen[1]["z"] = np.uint16(3)
-    assert integer_layers(model(*sixteen)) == ()
+    models = [
+        model(weights_alone, between("Conv", KERNELS)[1]),
+        model(*between("Conv", KERNELS.astype(np.uint8))),
+        model(*sixteen, opset_imports=[helper.make_opsetid("", 21)]),
+    ]
+    for data in models:
+        assert integer_layers(data) == ()
+        assert in_integers(data) == 0
     attention = [node("QLinearMatMul", "x s z a s z s z")]
     assert integer_layers(model(attention, SCALES)) == ()
 
