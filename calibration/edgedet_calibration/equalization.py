@@ -238,7 +238,7 @@ def channel_ranges(captured: Captured, tensors: Iterable[Tensor]) -> dict[str, T
 
 def measured_factors(captured: Captured, calibration: CalibrationImages, track: Track = silent) -> Factors:
     """The factors of a detector, measured on some of its calibration images."""
-    tensors = calibration.again(track, "Reading images")
+    tensors = calibration.again(track)
     tracked = track(tensors, "Equalizing channels", len(tensors))
     return equalizing_factors(captured, channel_ranges(captured, tracked))
 

@@ -61,9 +61,9 @@ class CalibrationImages:
             if found is not None:
                 yield found
 
-    def again(self, track: Track = silent, label: str = "Reading images") -> list[Tensor]:
+    def again(self, track: Track = silent) -> list[Tensor]:
         """The tensors of those that are kept, up to 32, evenly spaced."""
-        found = [self._kept_one(index) for index in track(self._again, label, len(self._again))]
+        found = [self._kept_one(index) for index in track(self._again, "Reading images", len(self._again))]
         return [one[1] for one in found if one is not None]
 
     def _kept_one(self, index: int) -> tuple[LabelledImage, Tensor] | None:

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.fx import Node
 
-# Positions of one image. Maps of mobile detectors with fewer are read whole.
+# The most positions of one image; a map that has fewer is read whole.
 POSITIONS = 1024
 
 _Pair = tuple[int, int]

@@ -30,6 +30,11 @@ _CORRECT_AGAIN = (
     "calibrate again with images: export with --calibration DIR, or have nothing corrected by the recipe "
     '(bias_correction = false, rounding = "nearest")'
 )
+# By whether the corrections are of weights that are not pair-safe: recipes of earlier versions do not say so.
+_SAME_RECIPE = {
+    False: "give the recipe that they were made under with --recipe",
+    True: "give the recipe that they were made under with --recipe, with pair_safe = false added",
+}
 # Every float32 is a whole number of 2^-149, the smallest of them.
 _STEP_EXPONENT = -149
 
@@ -290,7 +295,8 @@ class Stats(Value):
                     f"the corrections of the calibration were made under another {what}",
                     got=got,
                     expected=expected,
-                    fix=f"{_recipe_fix(what)}, or {_CORRECT_AGAIN}",
+                    fix=f"{_SAME_RECIPE[origin.pair_safe and not self.correction_origin.pair_safe]}, or "
+                    f"{_CORRECT_AGAIN}",
                 )
         return self.corrections[arithmetic]
 
@@ -336,12 +342,6 @@ class Stats(Value):
                 expected=f"calibration of schema version {SCHEMA_VERSION}",
                 fix="calibrate again: export with --calibration DIR",
             ) from exc
-
-
-def _recipe_fix(what: str) -> str:
-    if "pair_safe" in what:  # which recipes of earlier versions do not name
-        return "add pair_safe = false to the recipe, as earlier versions had it, and give it with --recipe"
-    return "give the recipe that they were made under with --recipe"
 
 
 def _differences(what: str, got: Value, expected: Value) -> Iterator[tuple[str, str, str]]:
