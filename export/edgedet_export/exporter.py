@@ -93,6 +93,7 @@ def _written(
             else _halved(writer, targets, side, late, track)
         )
         found = list(track(shared, "Exporting", len(jobs)))
+    assert len(found) == len(jobs), "every job was done once"
     order = {(job.target, job.precision): place for place, job in enumerate(jobs)}
     found.sort(key=lambda one: order[one.rows[0].target, one.rows[0].precision])
     left = side.given_back if side else 0

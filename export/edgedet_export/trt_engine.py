@@ -36,7 +36,7 @@ PORTABLE = "8.0, 8.6, 8.9, 12.0 and later"
 
 
 @dataclass(frozen=True, slots=True)
-class Vendor:
+class EngineBuilder:
     """One of NVIDIA's two builders.
 
     Attributes:
@@ -66,13 +66,13 @@ def _tensorrt_rtx() -> ModuleType:
     return module
 
 
-TENSORRT = Vendor(
+TENSORRT = EngineBuilder(
     "TensorRT",
     _tensorrt,
     "tensorrt",
     "free memory of the GPU (`nvidia-smi` shows who uses it), then build again",
 )
-TENSORRT_RTX = Vendor(
+TENSORRT_RTX = EngineBuilder(
     "TensorRT for RTX",
     _tensorrt_rtx,
     "tensorrt-rtx",
@@ -116,7 +116,7 @@ class Parsed:
     lacking: tuple[str, ...]
 
 
-def parse(onnx_path: Path, vendor: Vendor) -> Parsed:
+def parse(onnx_path: Path, vendor: EngineBuilder) -> Parsed:
     """Read an ONNX file into a strongly typed network.
 
     Raises:
@@ -142,7 +142,7 @@ def build_engine(
     onnx_path: Path,
     engine_path: Path,
     spec: DetectorSpec,
-    vendor: Vendor = TENSORRT,
+    vendor: EngineBuilder = TENSORRT,
     compute_capability: str | None = None,
 ) -> Built:
     """Build an engine and write its plan, with the spec beside it.
@@ -209,7 +209,7 @@ def check_compute_capability(name: str) -> str:
     return name
 
 
-def _import(vendor: Vendor) -> ModuleType:
+def _import(vendor: EngineBuilder) -> ModuleType:
     try:
         return vendor.load()
     except ModuleNotFoundError as exc:
@@ -218,14 +218,14 @@ def _import(vendor: Vendor) -> ModuleType:
         raise _no_device(vendor, str(exc)) from exc
 
 
-def _create_builder(trt: ModuleType, log: Any, vendor: Vendor) -> Any:
+def _create_builder(trt: ModuleType, log: Any, vendor: EngineBuilder) -> Any:
     try:
         return trt.Builder(log)
     except TypeError as exc:  # what the bindings raise where the library gave no builder
         raise _no_device(vendor, str(exc)) from exc
 
 
-def _no_device(vendor: Vendor, reason: str) -> MissingDeviceError:
+def _no_device(vendor: EngineBuilder, reason: str) -> MissingDeviceError:
     return MissingDeviceError(
         f"{vendor.title} cannot build an engine here",
         got=reason,
