@@ -87,9 +87,8 @@ def _inspect_file(path: Path, output: Output) -> None:
         with load(path, batch=None) as pipeline:
             spec = pipeline.spec
     except BundleError:
-        show_inexact(
-            {path.name: proof}, output
-        )  # no file of edgedet's; its integers can be told all the same
+        # No file of edgedet's; its integers can be told all the same.
+        show_inexact({path.name: proof}, output)
         raise
     _show_spec(spec, output)
     shown: Found = proof if spec.precision in INTEGER_PRECISIONS else None

@@ -88,9 +88,9 @@ def _written(
                 request, captured, tuple(targets.values()), folder, track
             )
         shared = (
-            _shared(writer, targets, jobs, track)
+            _in_one_process(writer, targets, jobs, track)
             if side is None
-            else _halved(writer, targets, side, late, track)
+            else _in_two_processes(writer, targets, side, late, track)
         )
         found = list(track(shared, "Exporting", len(jobs)))
     assert len(found) == len(jobs), "every job was done once"
@@ -103,14 +103,14 @@ def _written(
     return found, budget, warnings
 
 
-def _shared(
+def _in_one_process(
     writer: Writer, targets: Mapping[str, Target], jobs: Sequence[Job], track: Track
 ) -> Iterator[Written]:
     for job in jobs:
         yield _tracked(writer, targets, job, track)
 
 
-def _halved(
+def _in_two_processes(
     writer: Writer, targets: Mapping[str, Target], side: Beside, late: Sequence[Job], track: Track
 ) -> Iterator[Written]:
     """What both processes write, as it comes."""
