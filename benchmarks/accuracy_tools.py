@@ -39,6 +39,12 @@ RECIPES: dict[str, dict[str, object]] = {
     "equalization": {"equalization": True},
     "both": {"equalization": True, "bias_correction": True},
     "both and least squares": {"equalization": True, "bias_correction": True, "rounding": "least_squares"},
+    "the same, not pair-safe": {
+        "equalization": True,
+        "bias_correction": True,
+        "rounding": "least_squares",
+        "pair_safe": False,
+    },
 }
 
 
@@ -52,6 +58,7 @@ class Row:
         equalization: As in `Recipe`.
         bias_correction: As in `Recipe`.
         rounding: As in `Recipe`.
+        pair_safe: As in `Recipe`.
         snr_db: Of every raw output against float.
         map: COCO's mAP, 0 to 1, where it was asked for.
     """
@@ -61,6 +68,7 @@ class Row:
     equalization: bool
     bias_correction: bool
     rounding: str
+    pair_safe: bool
     snr_db: dict[str, float]
     map: float | None
 
@@ -91,6 +99,7 @@ def measured(
         equalization=recipe.equalization,
         bias_correction=recipe.bias_correction,
         rounding=recipe.rounding,
+        pair_safe=recipe.pair_safe,
         snr_db={output.name: output.snr_db for output in comparison.differences()},
         map=evaluate(Pipeline(quantized), judge).map if given.map else None,
     )
