@@ -176,15 +176,22 @@ def products_fit(weight: Any) -> bool:
     return all(one <= 2**15 - 1 for one in worst)
 
 
-def test_a_large_map_is_sampled_and_a_small_one_read_whole() -> None:
-    weight = torch.randn(2, 3, 3, 3)
-    node = node_of([1, 1], [1, 1])
+@pytest.mark.parametrize("options", [([1, 1], [1, 1]), ([2, 2], [1, 1]), ([2, 1], [2, 0], [2, 1])])
+def test_a_large_map_is_sampled_and_a_small_one_read_whole(options: tuple[Any, ...]) -> None:
+    weight, node = torch.randn(2, 3, 3, 3), node_of(*options)
     for side in (16, 40, 160):
         image = torch.randn(1, 3, side, side)
-        given = CONV(image, weight, None, [1, 1], [1, 1])
-        read, wanted = Patches(node, weight).sampled(image, given, 7)
-        assert read.shape[2] == wanted.shape[2] <= 1.2 * POSITIONS
-        torch.testing.assert_close(weight.reshape(1, 2, -1) @ read, wanted, rtol=1e-4, atol=1e-4)
+        given = CONV(image, weight, None, *options)
+        samples = [Patches(node, weight).sampled(image, given, number) for number in range(8)]
+        for read, wanted in samples:
+            assert read.shape[2] == wanted.shape[2]
+            torch.testing.assert_close(weight.reshape(1, 2, -1) @ read, wanted, rtol=1e-4, atol=1e-4)
+        positions = given.shape[2] * given.shape[3]
+        if positions <= POSITIONS:
+            assert {read.shape[2] for read, _ in samples} == {positions}
+        else:
+            assert max(read.shape[2] for read, _ in samples) <= 1.1 * POSITIONS
+            assert not torch.equal(samples[0][1], samples[1][1]), "another grid for another image"
 
 
 def test_what_a_layer_never_saw_keeps_its_weight() -> None:
