@@ -106,13 +106,13 @@ def load_state(folder: Path, config: TrainConfig) -> RunState:
     try:
         document = torch.load(path, map_location="cpu", weights_only=True)
         state = RunState(
-            _config_of(document),
+            TrainConfig.model_validate_json(document["config"]),
             Origin.model_validate_json(document["origin"]),
             tuple(EpochRecord.model_validate_json(text) for text in document["history"]),
             document["detector"],
             document["average"],
             document["optimizer"],
-            document.get("teacher", {}),
+            document["teacher"],
         )
     except (pickle.UnpicklingError, EOFError, OSError, RuntimeError, ValueError, KeyError, TypeError) as exc:
         raise CheckpointError(
@@ -121,7 +121,6 @@ def load_state(folder: Path, config: TrainConfig) -> RunState:
             expected="a whole file of this version of edgedet",
             fix="start again without --resume",
         ) from exc
-    _check_same(state.config, config, folder)
     if state.config.quantized and not document.get("pair_safe"):
         raise UsageError(
             f"the run in {folder} cannot be resumed by this version",
@@ -129,15 +128,8 @@ def load_state(folder: Path, config: TrainConfig) -> RunState:
             expected="a run that was started with pair-safe scales",
             fix="start again without --resume",
         )
+    _check_same(state.config, config, folder)
     return state
-
-
-def _config_of(document: dict[str, Any]) -> TrainConfig:
-    """The configuration of a run; one of an earlier version did not learn from the float detector."""
-    config = TrainConfig.model_validate_json(document["config"])
-    if config.quantized and "teacher" not in document:
-        return config.model_copy(update={"qat": config.qat.model_copy(update={"distillation": 0.0})})
-    return config
 
 
 def check_origin(saved: Origin, found: Origin, folder: Path) -> None:

@@ -22,7 +22,7 @@ from edgedet_calibration.quantize import quantize
 from edgedet_calibration.recipe import Recipe
 from edgedet_calibration.stats import Corrections, Stats
 from edgedet_calibration.walk import Walk
-from edgedet_calibration.weight_steps import unpacked
+from edgedet_calibration.weight_steps import packed, unpacked
 
 
 @pytest.fixture(scope="module")
@@ -151,6 +151,26 @@ def test_weights_that_no_sum_can_overflow_with_cost_less_than_half_a_decibel(
         ]
         assert (overflows(layers) == ()) == pair_safe
     assert noise[1] > noise[0] - 0.5
+
+
+def test_corrections_that_would_let_a_sum_overflow_are_refused(
+    captured: Captured, stats: Stats, correcting: Recipe, calibration: CalibrationImages
+) -> None:
+    encoding = ENCODINGS["onnxruntime"]
+    recipe = correcting.model_copy(update={"rounding": "least_squares"})
+    corrected = with_corrections(captured, stats, recipe, [encoding], calibration)
+    ((arithmetic, found),) = corrected.corrections.items()
+    weights = integer_weights(quantize(captured, corrected, recipe, encoding))
+    name = next(n for n, (integers, _) in weights.items() if integers.shape[1] % 2 == 0)
+    integers = weights[name][0]
+    steps = unpacked(found.weight_steps[name], integers.shape, name).clone()
+    # Both to 65: no weight leaves its own range.
+    for column in (0, 1):
+        steps[0, column, 0, 0] += 65 - integers[0, column, 0, 0]
+    changed = found.model_copy(update={"weight_steps": {**found.weight_steps, name: packed(steps)}})
+    broken = corrected.model_copy(update={"corrections": {arithmetic: changed}})
+    with pytest.raises(BundleError, match=f"do not fit {name}; got neighbours that lead beyond 128"):
+        quantize(captured, broken, recipe, encoding)
 
 
 def test_layers_that_read_too_much_are_rounded_to_nearest(

@@ -141,6 +141,7 @@ def test_a_calibration_of_another_checkpoint_preprocessing_or_graph_is_refused_b
         ('weights = "per_tensor"', ("recipe (weights)", "got per_channel", "expected per_tensor")),
         ('rounding = "nearest"', ("recipe (rounding)", "got least_squares", "expected nearest")),
         ("bias_correction = false", ("recipe (bias_correction)", "got True", "expected False")),
+        ("pair_safe = false", ("recipe (pair_safe)", "got True", "expected False")),
         ('float_layers = ["conv2d"]', ("recipe (float_layers)", "got ()", "expected ('conv2d',)")),
     ],
 )
@@ -148,6 +149,14 @@ def test_corrections_of_another_recipe_are_refused_by_what_differs(
     refused: Any, recipe: str, words: tuple[str, ...]
 ) -> None:
     refused({}, *words, "bias_correction = false", recipe=recipe)
+
+
+def test_corrections_of_a_version_without_pair_safe_weights_are_refused_with_what_takes_them(
+    refused: Any, collected: dict[str, Any]
+) -> None:
+    origin = {k: v for k, v in collected["correction_origin"].items() if k != "pair_safe"}
+    words = ("recipe (pair_safe)", "got False", "expected True", "with pair_safe = false added")
+    refused({"correction_origin": origin}, *words)
 
 
 def test_channel_factors_that_do_not_fit_are_refused(refused: Any) -> None:
