@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from edgedet.models.capture import Captured
+from edgedet.models.threads import one_thread
 from edgedet.progress import Track, silent
 from edgedet_calibration.collect import collect
 from edgedet_calibration.equalization import equalized, measured_factors
@@ -10,7 +11,6 @@ from edgedet_calibration.images import CalibrationImages
 from edgedet_calibration.placement import place
 from edgedet_calibration.recipe import Recipe
 from edgedet_calibration.stats import Stats
-from edgedet_calibration.threads import one_thread
 
 
 @one_thread()

@@ -17,6 +17,7 @@ from torch.fx import GraphModule, Node
 
 from edgedet.errors import DataError
 from edgedet.models.capture import Captured, parameter_of
+from edgedet.models.threads import one_thread
 from edgedet.progress import Track, silent
 from edgedet_calibration.encodings import Encoding
 from edgedet_calibration.equalization import equalized
@@ -28,7 +29,6 @@ from edgedet_calibration.recipe import Recipe
 from edgedet_calibration.rounding import LARGEST_FAN_IN, moments_of, steps_of
 from edgedet_calibration.simulate import is_rounding, simulated
 from edgedet_calibration.stats import CorrectionOrigin, Corrections, Stats
-from edgedet_calibration.threads import one_thread
 from edgedet_calibration.walk import Walk
 from edgedet_calibration.weight_steps import moved, packed
 

@@ -15,6 +15,7 @@ from edgedet.data.coverage import Coverage
 from edgedet.evaluate import evaluate
 from edgedet.files import staged_directory, write_atomically
 from edgedet.models.checkpoint import load_checkpoint, save_checkpoint
+from edgedet.models.threads import one_thread
 from edgedet.pipeline import Pipeline
 from edgedet.progress import Track, silent
 from edgedet.spec import CALIBRATED
@@ -36,6 +37,7 @@ __all__ = ["EAGER", "ExportReport", "ExportRequest", "ExportRow", "export_bundle
 EAGER = "model.safetensors"
 
 
+@one_thread()
 def export_bundle(request: ExportRequest, track: Track = silent) -> ExportReport:
     """Export a checkpoint to every target and precision asked for, or to none.
 

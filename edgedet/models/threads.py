@@ -1,4 +1,8 @@
-"""Calibration on one thread: sums of floats depend on how many threads share them, and integers on those."""
+"""PyTorch on one thread.
+
+Sums of floats depend on how many threads share them, and the integers of a calibration on those sums. Threads
+that wait for each other also lose most of their time where another process wants the same cores.
+"""
 
 from __future__ import annotations
 
