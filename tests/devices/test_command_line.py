@@ -32,8 +32,8 @@ def device_of(stand_in: StandIn) -> str:
 
 def test_ctrl_c_ends_a_benchmark_on_both_sides(full_bundle: Bundle, stand_in: StandIn) -> None:
     words = command("benchmark", full_bundle.root, "--runtimes", "ort", "--duration", "2h", "--no-history")
-    # A group of its own, all of which a terminal would interrupt; a shell ignores SIGINT for what it starts in
-    # the background, which is inherited.
+    # A group of its own, all of which a terminal would interrupt. Jobs in the background of a shell ignore
+    # SIGINT, and so would all that they start.
     process = subprocess.Popen(
         [*words, "--device", device_of(stand_in)],
         stdout=subprocess.PIPE,
