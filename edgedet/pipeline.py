@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol
 
@@ -13,7 +14,7 @@ from edgedet.boxes import Floats
 from edgedet.bundle import MANIFEST, Artifact, open_bundle, runtime_of
 from edgedet.decode import decode, decode_batch
 from edgedet.detections import Detections
-from edgedet.errors import MissingError, UsageError
+from edgedet.errors import MissingError, UsageError, VendorError
 from edgedet.preprocess import Image, preprocess, preprocess_batch
 from edgedet.selection import FLOAT, check_precision
 from edgedet.spec import PRECISIONS, DetectorSpec, Precision, TensorSpec
@@ -41,6 +42,8 @@ class RuntimeLike(Protocol):
 class Pipeline:
     """A detector that is ready to run: call it with an image, or `detect_batch` where it takes several.
 
+    Threads may share it; each process opens its own.
+
     Example:
         >>> import edgedet, cv2
         >>> detector = edgedet.load("bundle", runtime="openvino", precision="int8")  # doctest: +SKIP
@@ -50,7 +53,7 @@ class Pipeline:
     def __init__(self, runtime: RuntimeLike, spec: DetectorSpec | None = None) -> None:
         self.runtime = runtime
         self.spec = spec or runtime.spec
-        self._tensor = np.empty(self.spec.input.tensor.shape, np.float32)
+        self._tensors: list[Floats] = []  # those that no thread fills just now
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -64,7 +67,8 @@ class Pipeline:
 
         Raises:
             DataError: The image is none.
-            UsageError: The artifact takes several images at once.
+            UsageError: The artifact takes several images at once, or a threshold is not 0 to 1.
+            VendorError: The runtime failed, or computed what is no number.
         """
         if self.spec.input.batch != 1:
             raise UsageError(
@@ -73,8 +77,9 @@ class Pipeline:
                 expected=f"{self.spec.input.batch} in each inference",
                 fix="call detect_batch with a list of as many, or open the artifact of one image",
             )
-        tensor, geometry = preprocess(image_bgr, self.spec.input, self._tensor)
-        outputs = self.runtime.run({self.spec.input.name: tensor})
+        with self._tensor() as empty:
+            tensor, geometry = preprocess(image_bgr, self.spec.input, empty)
+            outputs = self._outputs(tensor)
         return decode(
             outputs, self.spec, geometry, score_threshold=score_threshold, iou_threshold=iou_threshold
         )
@@ -90,17 +95,45 @@ class Pipeline:
 
         Raises:
             DataError: One of them is no image.
-            UsageError: These are more or fewer images.
+            UsageError: These are more or fewer images, or a threshold is not 0 to 1.
+            VendorError: The runtime failed, or computed what is no number.
         """
-        tensor, geometries = preprocess_batch(images_bgr, self.spec.input, self._tensor)
-        outputs = self.runtime.run({self.spec.input.name: tensor})
+        with self._tensor() as empty:
+            tensor, geometries = preprocess_batch(images_bgr, self.spec.input, empty)
+            outputs = self._outputs(tensor)
         return decode_batch(
             outputs, self.spec, geometries, score_threshold=score_threshold, iou_threshold=iou_threshold
         )
 
     def close(self) -> None:
-        """Free what the runtime holds."""
+        """Free what the runtime holds, once the detections under way are done."""
         self.runtime.close()
+
+    def _outputs(self, tensor: Floats) -> dict[str, Floats]:
+        outputs = self.runtime.run({self.spec.input.name: tensor})
+        for name, values in outputs.items():
+            finite = np.isfinite(values)
+            if not finite.all():
+                raise VendorError(
+                    f"{self.runtime.name} computed no numbers",
+                    got=f"NaN or infinity in {name}: {np.count_nonzero(~finite)} of {finite.size} values",
+                    expected="finite numbers for every image",
+                    fix="copy the artifact again (`edgedet inspect BUNDLE` tells which are whole); "
+                    "`edgedet parity` compares it with the float detector",
+                )
+        return outputs
+
+    @contextmanager
+    def _tensor(self) -> Iterator[Floats]:
+        """Memory for one input that no other thread has meanwhile."""
+        try:
+            tensor = self._tensors.pop()
+        except IndexError:
+            tensor = np.empty(self.spec.input.tensor.shape, np.float32)
+        try:
+            yield tensor
+        finally:
+            self._tensors.append(tensor)
 
     def __enter__(self) -> Pipeline:
         return self

@@ -13,6 +13,7 @@ import numpy as np
 from edgedet import registry
 from edgedet.boxes import Floats, Ints, clip, nms
 from edgedet.detections import Detections
+from edgedet.errors import UsageError
 from edgedet.preprocess import Geometry
 from edgedet.spec import DetectorSpec
 
@@ -47,7 +48,7 @@ def find_candidates(
     score_threshold: float | None = None,
 ) -> Candidates:
     """Boxes above the threshold, clipped to the image; empty ones and what is not finite are left out."""
-    threshold = spec.score_threshold if score_threshold is None else score_threshold
+    threshold = _share("score_threshold", score_threshold, spec.score_threshold)
     with np.errstate(invalid="ignore", over="ignore"):  # what is not finite is left out below
         boxes, scores, class_ids, rows = registry.DECODERS.load(spec.decoder.family)(outputs, spec, threshold)
         boxes = clip(geometry.to_image(boxes), geometry.image_hw)
@@ -66,9 +67,24 @@ def suppress(
     if len(scores) > _MAX_CANDIDATES:
         best = np.argsort(-scores, kind="stable")[:_MAX_CANDIDATES]
         boxes, scores, class_ids = boxes[best], scores[best], class_ids[best]
-    threshold = spec.iou_threshold if iou_threshold is None else iou_threshold
+    threshold = _share("iou_threshold", iou_threshold, spec.iou_threshold)
     keep = nms(boxes, scores, class_ids, threshold, spec.max_detections if limit is None else limit)
     return Detections(boxes[keep], scores[keep], class_ids[keep])
+
+
+def _share(name: str, given: float | None, default: float) -> float:
+    """A threshold: what was given, or what the spec says.
+
+    Raises:
+        UsageError: It is not 0 to 1.
+    """
+    if given is None:
+        return default
+    if not 0 <= given <= 1:  # false for NaN
+        raise UsageError(
+            f"{name} cannot be used", got=str(given), expected="0 to 1", fix="give a share, such as 0.5"
+        )
+    return given
 
 
 def decode(
@@ -89,6 +105,9 @@ def decode(
         score_threshold: Lowest score, exclusive.
         iou_threshold: IoU above which the lower-scored of two boxes of one class goes.
         limit: Most detections.
+
+    Raises:
+        UsageError: A threshold is not 0 to 1.
     """
     return suppress(find_candidates(outputs, spec, geometry, score_threshold), spec, iou_threshold, limit)
 

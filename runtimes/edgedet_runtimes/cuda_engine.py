@@ -8,6 +8,7 @@ NVIDIA's Python classes, and have run no engine.
 from __future__ import annotations
 
 import math
+import threading
 from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -73,6 +74,7 @@ class CudaEngine:
     def __init__(self, vendor: Vendor, path: Path) -> None:
         require_gpu(vendor)
         self._vendor, self._path, trt = vendor, path, vendor.trt
+        self._turn = threading.Lock()  # one context and one set of tensors: threads take turns
         self._log = vendor_log(trt)
         self._log.clear()
         # Runtime, engine and context are kept, because none may outlive the one that it came from.
@@ -95,6 +97,10 @@ class CudaEngine:
 
     def run(self, feeds: Mapping[str, Floats]) -> dict[str, Floats]:
         """One inference on C-contiguous feeds of the signature; the caller owns what is returned."""
+        with self._turn:
+            return self._one_after_another(feeds)
+
+    def _one_after_another(self, feeds: Mapping[str, Floats]) -> dict[str, Floats]:
         for name, feed in feeds.items():
             tensor = self._tensors[name]
             self._copy(tensor.address, feed.ctypes.data, tensor.nbytes, _TO_DEVICE)

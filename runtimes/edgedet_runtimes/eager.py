@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,6 +16,8 @@ from edgedet.models.checkpoint import load_checkpoint, provenance_of, read_confi
 from edgedet.models.detector import Detector
 from edgedet.spec import DetectorSpec, TensorSpec
 from edgedet_runtimes.shell import Runtime, Signature
+
+_turn = threading.Lock()
 
 
 class EagerRuntime(Runtime):
@@ -41,7 +44,8 @@ class EagerRuntime(Runtime):
 
     def _run(self, feeds: Mapping[str, Floats]) -> dict[str, Floats]:
         (images,) = feeds.values()
-        with _threads(self.threads), torch.inference_mode():
+        # PyTorch's number of threads is one for the process, so that one detector has it after another.
+        with _turn, _threads(self.threads), torch.inference_mode():
             # A copy: torch has no read-only tensors, and a caller's array may be read-only.
             outputs = self._detector(torch.tensor(images))
         return {

@@ -15,6 +15,7 @@ from edgedet.executed import ExecutedGraph
 from edgedet.intermediate import Intermediates
 from edgedet.saturation import IntegerLayer
 from edgedet.spec import TensorSpec
+from edgedet_runtimes.lanes import Lanes, inferences_side_by_side
 from edgedet_runtimes.ov_graph import executed_graph
 from edgedet_runtimes.ov_integer_layers import integer_layers
 from edgedet_runtimes.ov_intermediates import intermediate, quantizers_without_marks
@@ -47,9 +48,14 @@ class OpenVinoRuntime(Runtime):
         return integer_layers(_read_model(openvino.Core(), path))
 
     def _open(self) -> Signature:
-        compiled = self._compile(_PROPERTIES)
-        self._request = compiled.create_infer_request()
+        self._lanes = Lanes(self._new_request, inferences_side_by_side(self.threads))
+        with self._lanes.one() as request:
+            compiled = request.get_compiled_model()
         return _specs(compiled.inputs), _specs(compiled.outputs)
+
+    def _new_request(self) -> openvino.InferRequest:
+        # Of a model of its own: requests of one model wait for each other.
+        return self._compile(_PROPERTIES).create_infer_request()
 
     def _compile(
         self, properties: Mapping[str, str], model: openvino.Model | None = None
@@ -79,11 +85,12 @@ class OpenVinoRuntime(Runtime):
         return Intermediates(tuple(tensors), outputs)
 
     def _run(self, feeds: Mapping[str, Floats]) -> dict[str, Floats]:
-        results = self._request.infer(feeds, share_inputs=True, share_outputs=False)
+        with self._lanes.one() as request:
+            results = request.infer(feeds, share_inputs=True, share_outputs=False)
         return {spec.name: results[spec.name] for spec in self.outputs}
 
     def _close(self) -> None:
-        del self._request
+        del self._lanes
 
 
 def _read_model(core: openvino.Core, path: Path) -> openvino.Model:

@@ -2,11 +2,14 @@
 
 A runtime sees tensors only: it knows nothing of images, priors or suppression. A vendor's file implements
 `version`, `_embedded`, `_open`, `_run` and `_close`; names, shapes and dtypes are checked here, and vendor
-exceptions become `BundleError` or `VendorError` here. One opened runtime serves one thread at a time.
+exceptions become `BundleError` or `VendorError` here. Threads may share an opened runtime; processes may not,
+because vendors' threads and locks do not survive a fork.
 """
 
 from __future__ import annotations
 
+import os
+import threading
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -64,6 +67,7 @@ class Runtime(ABC):
             TensorSpec(name=o.name, shape=o.shape, dtype=o.dtype) for o in self.spec.outputs
         )
         self._closed = True
+        self._running, self._process = _Running(), os.getpid()
         _check_is_file(self.name, path)
         with _vendor_faults(self.name, "open", path):
             found_inputs, found_outputs = self._open()
@@ -102,11 +106,14 @@ class Runtime(ABC):
 
     @abstractmethod
     def _run(self, feeds: Mapping[str, Floats]) -> dict[str, Floats]:
-        """One inference; feeds were checked and are C-contiguous. The caller owns what is returned."""
+        """One inference; feeds were checked and are C-contiguous. The caller owns what is returned.
+
+        Several threads call it at once.
+        """
 
     @abstractmethod
     def _close(self) -> None:
-        """Free what the vendor holds."""
+        """Free what the vendor holds; no thread is in `_run` then."""
 
     def _executed(self, feeds: Mapping[str, Floats], runs: int) -> ExecutedGraph | None:  # noqa: ARG002
         """What the vendor says that it executes, after so many inferences; None where it says nothing."""
@@ -168,13 +175,11 @@ class Runtime(ABC):
 
         Raises:
             TensorError: A feed is missing, unknown, or of another dtype or shape.
-            UsageError: The runtime has been closed.
+            UsageError: The runtime has been closed, or was opened by another process.
             VendorError: The vendor's runtime failed.
         """
-        self._check_open()
-        self._check_feeds(feeds)
-        with _vendor_faults(self.name, "run", self.path):
-            return self._run({name: np.ascontiguousarray(feed) for name, feed in feeds.items()})
+        with self._in_use(), _vendor_faults(self.name, "run", self.path):
+            return self._run(self._checked(feeds))
 
     def intermediates(self, feeds: Mapping[str, Floats]) -> Intermediates:
         """The integer tensors between operators.
@@ -190,13 +195,11 @@ class Runtime(ABC):
 
         Raises:
             TensorError: As `run`.
-            UsageError: The runtime has been closed.
+            UsageError: The runtime has been closed, or was opened by another process.
             VendorError: The vendor's runtime failed.
         """
-        self._check_open()
-        self._check_feeds(feeds)
-        with _vendor_faults(self.name, "run", self.path):
-            return self._intermediates({name: np.ascontiguousarray(feed) for name, feed in feeds.items()})
+        with self._in_use(), _vendor_faults(self.name, "run", self.path):
+            return self._intermediates(self._checked(feeds))
 
     def executed(self, runs: int = 8) -> ExecutedGraph | None:
         """What the vendor executes for one inference, read from the vendor after it loaded the artifact.
@@ -211,19 +214,24 @@ class Runtime(ABC):
             The graph; None where the vendor does not tell (PyTorch, which executes what is written).
 
         Raises:
-            UsageError: The runtime has been closed.
+            UsageError: The runtime has been closed, or was opened by another process.
             VendorError: The vendor's runtime failed.
         """
-        self._check_open()
         feeds = {spec.name: np.zeros(spec.shape, spec.dtype) for spec in self.inputs}
-        with _vendor_faults(self.name, "run", self.path):
+        with self._in_use(), _vendor_faults(self.name, "run", self.path):
             return self._executed(feeds, max(1, runs))
 
     def close(self) -> None:
-        """Free the vendor's resources; the runtime cannot be used afterwards. Closing again does nothing."""
-        if not self._closed:
-            self._closed = True
-            self._close()
+        """Free the vendor's resources, once the inferences under way are done.
+
+        The runtime cannot be used afterwards. Closing again does nothing, nor does closing in a process that
+        did not open it.
+        """
+        if self._closed or self._process != os.getpid():
+            return
+        self._closed = True
+        self._running.end()
+        self._close()
 
     def __enter__(self) -> Self:
         return self
@@ -233,16 +241,30 @@ class Runtime(ABC):
     ) -> None:
         self.close()
 
-    def _check_open(self) -> None:
-        if self._closed:
+    @contextmanager
+    def _in_use(self) -> Iterator[None]:
+        """Keep the runtime open for one inference."""
+        if self._process != os.getpid():  # first: another thread may have held the lock at the fork
+            raise UsageError(
+                f"{self.name} cannot run {self.path}",
+                got="a runtime that was opened before the process forked",
+                expected="one that this process has opened",
+                fix='open it in each process, or start them with multiprocessing.get_context("spawn")',
+            )
+        if not self._running.begin():
             raise UsageError(
                 f"{self.name} cannot run {self.path}",
                 got="a runtime that has been closed",
                 expected="an open one",
                 fix="open the artifact again",
             )
+        try:
+            yield
+        finally:
+            self._running.done()
 
-    def _check_feeds(self, feeds: Mapping[str, Floats]) -> None:
+    def _checked(self, feeds: Mapping[str, Floats]) -> dict[str, Floats]:
+        """The feeds as vendors take them: those of the spec, C-contiguous."""
         if feeds.keys() != {spec.name for spec in self.inputs}:
             raise TensorError(
                 f"{self.name} was fed the wrong tensors",
@@ -260,6 +282,7 @@ class Runtime(ABC):
                     expected=f"{spec.dtype} {list(spec.shape)}",
                     fix="make the tensor with edgedet.preprocess.preprocess",
                 )
+        return {name: np.ascontiguousarray(feed) for name, feed in feeds.items()}
 
     def _check_signature(
         self, what: str, found: tuple[TensorSpec, ...], expected: tuple[TensorSpec, ...]
@@ -271,6 +294,31 @@ class Runtime(ABC):
                 expected="; ".join(f"{t.name} {t.dtype} {list(t.shape)}" for t in expected),
                 fix="export the detector again",
             )
+
+
+class _Running:
+    """Counts the inferences under way."""
+
+    def __init__(self) -> None:
+        self._changed, self._count, self._ended = threading.Condition(), 0, False
+
+    def begin(self) -> bool:
+        """Count one more, unless there are to be none any more."""
+        with self._changed:
+            self._count += not self._ended
+            return not self._ended
+
+    def done(self) -> None:
+        """Count one less."""
+        with self._changed:
+            self._count -= 1
+            self._changed.notify_all()
+
+    def end(self) -> None:
+        """Let none begin, and wait for the last one."""
+        with self._changed:
+            self._ended = True
+            self._changed.wait_for(lambda: self._count == 0)
 
 
 def _check_is_file(runtime: str, path: Path) -> None:

@@ -21,6 +21,7 @@ from edgedet.executed import ExecutedGraph
 from edgedet.intermediate import Intermediate, Intermediates
 from edgedet.saturation import IntegerLayer
 from edgedet.spec import TensorSpec
+from edgedet_runtimes.lanes import Lanes, inferences_side_by_side
 from edgedet_runtimes.shell import Runtime, Signature
 from edgedet_runtimes.tflite_graph import executed_graph
 from edgedet_runtimes.tflite_metadata import read_metadata
@@ -103,11 +104,10 @@ class TfliteRuntime(Runtime):
         return ()  # XNNPACK's kernels add products in 32 bits, on every processor
 
     def _open(self) -> Signature:
-        with _native_stderr_silenced():
-            self._interpreter = Interpreter(model_path=str(self.path), num_threads=self.threads)
-            self._interpreter.allocate_tensors()
-        signature = self._interpreter.get_signature_runner()
-        inputs, outputs = signature.get_input_details(), signature.get_output_details()
+        self._lanes = Lanes(self._new_interpreter, inferences_side_by_side(self.threads))
+        with self._lanes.one() as interpreter:
+            signature = interpreter.get_signature_runner()
+            inputs, outputs = signature.get_input_details(), signature.get_output_details()
         given = {spec.name: spec.shape for spec in self.inputs}
         self._input_slots = {
             name: _slot(detail, _is_channels_last(detail, given.get(name, ())))
@@ -122,15 +122,23 @@ class TfliteRuntime(Runtime):
         )
         return found, _specs(outputs)
 
+    def _new_interpreter(self) -> Interpreter:
+        with _native_stderr_silenced():
+            interpreter = Interpreter(model_path=str(self.path), num_threads=self.threads)
+            interpreter.allocate_tensors()
+        return interpreter
+
     def _run(self, feeds: Mapping[str, Floats]) -> dict[str, Floats]:
-        for name, slot in self._input_slots.items():
-            _write(self._interpreter, slot, feeds[name])
-        self._interpreter.invoke()
-        return {name: _read(self._interpreter, slot) for name, slot in self._output_slots.items()}
+        with self._lanes.one() as interpreter:
+            for name, slot in self._input_slots.items():
+                _write(interpreter, slot, feeds[name])
+            interpreter.invoke()
+            return {name: _read(interpreter, slot) for name, slot in self._output_slots.items()}
 
     def _executed(self, feeds: Mapping[str, Floats], runs: int) -> ExecutedGraph:  # noqa: ARG002
-        names = {detail["index"]: detail["name"] for detail in self._interpreter.get_tensor_details()}
-        return executed_graph(self.name, self._interpreter._get_ops_details(), names)
+        with self._lanes.one() as interpreter:
+            names = {detail["index"]: detail["name"] for detail in interpreter.get_tensor_details()}
+            return executed_graph(self.name, interpreter._get_ops_details(), names)
 
     def _intermediates(self, feeds: Mapping[str, Floats]) -> Intermediates:
         from edgedet_runtimes.tflite_intermediates import with_integer_outputs
@@ -151,7 +159,7 @@ class TfliteRuntime(Runtime):
         return Intermediates(tuple(tensors), outputs)
 
     def _close(self) -> None:
-        del self._interpreter
+        del self._lanes
 
 
 def _affine(detail: Mapping[str, Any]) -> Affine | None:
