@@ -2,7 +2,7 @@
 
 =============  ==========================================================================================
 ONNX           `metadata_props["edgedet.spec"]`
-OpenVINO IR    `rt_info/edgedet/spec` of the model
+OpenVINO IR    `rt_info/edgedet/spec` of the model, beside the sha256 of its .bin
 TFLite         the metadata entry named "edgedet.spec" and its buffer
 TensorRT and   a file beside the plan, because a plan with anything before or after it is one that `trtexec
 TensorRT RTX   --loadEngine` and other tools do not open; it names the plan by its sha256
@@ -20,6 +20,7 @@ from edgedet.files import sha256_of
 
 SPEC_KEY = "edgedet.spec"
 RT_INFO_PATH = ("edgedet", "spec")
+RT_INFO_WEIGHTS = ("edgedet", "weights_sha256")
 
 _PLAN = "plan_sha256"
 

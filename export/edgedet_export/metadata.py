@@ -8,9 +8,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from edgedet.embedded import RT_INFO_PATH, SPEC_KEY, bound_spec, plan_sidecar
+from edgedet.embedded import RT_INFO_PATH, RT_INFO_WEIGHTS, SPEC_KEY, bound_spec, plan_sidecar
 from edgedet.errors import BundleError
-from edgedet.files import write_atomically
+from edgedet.files import sha256_of, write_atomically
 from edgedet.spec import DetectorSpec
 
 
@@ -35,12 +35,18 @@ def embed_onnx(path: Path, spec: DetectorSpec) -> None:
     write_atomically(path, model.SerializeToString())
 
 
-def embed_openvino(model: Any, spec: DetectorSpec) -> None:
-    """Write the spec into `rt_info` of an `openvino.Model` in memory; `openvino.save_model` keeps it.
+def save_openvino(model: Any, path: Path, spec: DetectorSpec) -> None:
+    """Write an `openvino.Model` as .xml and .bin, with the spec and the sha256 of the .bin in its `rt_info`.
 
-    The .xml points into the .bin, so the pair is written once, with its spec, and never rewritten.
+    The .xml points into the .bin by offsets alone, and would read those of another detector.
     """
+    import openvino
+
+    compresses = spec.precision == "fp16"
     model.set_rt_info(spec.to_json(), list(RT_INFO_PATH))
+    openvino.save_model(model, path, compress_to_fp16=compresses)
+    model.set_rt_info(sha256_of(path.with_suffix(".bin")), list(RT_INFO_WEIGHTS))
+    openvino.save_model(model, path, compress_to_fp16=compresses)
 
 
 def embed_tflite(path: Path, spec: DetectorSpec) -> None:

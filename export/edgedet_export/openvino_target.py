@@ -13,7 +13,7 @@ import openvino as ov
 from openvino._offline_transformations import apply_moc_transformations
 
 from edgedet.spec import Precision
-from edgedet_export.metadata import embed_openvino
+from edgedet_export.metadata import save_openvino
 from edgedet_export.onnx_target import to_onnx
 from edgedet_export.passes.drop_requantization import drop_requantization
 from edgedet_export.passes.mark_residuals import mark_residuals
@@ -54,8 +54,7 @@ class OpenVinoTarget:
                 converted = ov.Core().read_model(onnx_path)
                 apply_moc_transformations(converted, cf=True, smart_reshape=False)
                 _name_by_place(converted)
-                embed_openvino(converted, source.spec)
-                ov.save_model(converted, path, compress_to_fp16=source.spec.precision == "fp16")
+                save_openvino(converted, path, source.spec)
         return Exported((path, path.with_suffix(".bin")))
 
 

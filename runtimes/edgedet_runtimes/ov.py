@@ -10,8 +10,10 @@ import numpy as np
 import openvino
 
 from edgedet.boxes import Floats
-from edgedet.embedded import RT_INFO_PATH
+from edgedet.embedded import RT_INFO_PATH, RT_INFO_WEIGHTS
+from edgedet.errors import BundleError
 from edgedet.executed import ExecutedGraph
+from edgedet.files import sha256_of
 from edgedet.intermediate import Intermediates
 from edgedet.saturation import IntegerLayer
 from edgedet.spec import TensorSpec
@@ -101,7 +103,17 @@ def _read_model(core: openvino.Core, path: Path) -> openvino.Model:
     with path.open("rb") as file:
         if not file.read(_XML_HEAD).lstrip().startswith(b"<"):
             raise ValueError("the file is not XML")
-    return core.read_model(str(path), str(path.with_suffix(".bin")))
+    weights = path.with_suffix(".bin")
+    model = core.read_model(str(path), str(weights))
+    keys = list(RT_INFO_WEIGHTS)  # files of earlier versions have none
+    if model.has_rt_info(keys) and model.get_rt_info(keys).astype(str) != sha256_of(weights):
+        raise BundleError(
+            f"{weights} is not the weights of {path.name}",
+            got="a file of another sha256",
+            expected="the .bin that was exported with this .xml",
+            fix="copy the two files together again, or export again",
+        )
+    return model
 
 
 def _specs(ports: list[openvino.Output]) -> tuple[TensorSpec, ...]:

@@ -274,3 +274,18 @@ def test_weights_that_are_missing_or_cut_are_refused(full_bundle: Bundle, tmp_pa
 
 def test_every_runtime_says_its_version(runtime: Any) -> None:
     assert runtime.version()[0].isdigit()
+
+
+@pytest.mark.parametrize("precision", ["fp32", "int8"])
+def test_an_xml_beside_the_weights_of_another_is_refused(
+    full_bundle: Bundle, tmp_path: Path, precision: str
+) -> None:
+    runtime = registry.RUNTIMES.load("openvino")
+    path = full_bundle.path_of(full_bundle.artifact("openvino", precision))
+    lone = Path(shutil.copy(path, tmp_path))
+    weights = bytearray(path.with_suffix(".bin").read_bytes())
+    weights[len(weights) // 2] ^= 1  # of the same size, and so of a layout that fits
+    lone.with_suffix(".bin").write_bytes(weights)
+    for use in (runtime, runtime.read_spec, runtime.integer_layers):
+        with pytest.raises(BundleError, match=r"model.bin is not the weights of model.xml"):
+            use(lone)

@@ -39,8 +39,7 @@ def _openvino(path: Path, spec: DetectorSpec) -> None:
     openvino = pytest.importorskip("openvino", reason="openvino is not installed")
     _onnx(path.with_suffix(".onnx"))
     model = openvino.convert_model(path.with_suffix(".onnx"))
-    metadata.embed_openvino(model, spec)
-    openvino.save_model(model, path, compress_to_fp16=False)
+    metadata.save_openvino(model, path, spec)
 
 
 WRITERS: dict[str, tuple[str, Callable[[Path], None], Callable[[Path, DetectorSpec], None]]] = {
