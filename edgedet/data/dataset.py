@@ -85,6 +85,9 @@ class LeftOutClasses(Value):
         )
 
 
+UNKNOWN_CLASS = "box of an unknown class"
+
+
 class SummaryRecord(Value):
     """What `Summary` counted, as it is written into reports; fields are those of `Summary`."""
 
@@ -93,6 +96,11 @@ class SummaryRecord(Value):
     lost_images: int
     problems: dict[str, int]
     examples: dict[str, tuple[str, ...]]
+
+    def without(self, reason: str) -> SummaryRecord:
+        """The same but for one reason."""
+        problems = {name: count for name, count in self.problems.items() if name != reason}
+        return self.model_copy(update={"problems": problems})
 
     @property
     def left_out(self) -> str:
@@ -164,7 +172,7 @@ class Summary:
         Raises:
             DataError: The data set is read strictly.
         """
-        self.leave_out("box of an unknown class", where, repr(label)[:100])
+        self.leave_out(UNKNOWN_CLASS, where, repr(label)[:100])
         self.unknown_classes[printable(label)] += not ignore
 
     def record(self) -> SummaryRecord:

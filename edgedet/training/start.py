@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from edgedet.data import BUILTIN, Dataset
-from edgedet.data.dataset import LeftOutClasses
+from edgedet.data.dataset import UNKNOWN_CLASS, LeftOutClasses
 from edgedet.errors import DataError
 from edgedet.spec import Value
 
@@ -16,12 +16,14 @@ class SplitStart(Value):
         images: Images that were not found unreadable so far.
         boxes: Boxes of the detector's classes; None for drawn images, whose boxes are known once drawn.
         left_out: Boxes of other classes.
+        faults: What else was left out, with names of the first files; "" for nothing.
     """
 
     split: str
     images: int
     boxes: int | None
     left_out: LeftOutClasses = LeftOutClasses()
+    faults: str = ""
 
     @staticmethod
     def of(dataset: Dataset) -> SplitStart:
@@ -30,7 +32,13 @@ class SplitStart(Value):
         if dataset.format == BUILTIN:
             return SplitStart(split=split, images=summary.images, boxes=None)
         left_out = LeftOutClasses.of(summary.unknown_classes)
-        return SplitStart(split=split, images=summary.images, boxes=summary.boxes, left_out=left_out)
+        return SplitStart(
+            split=split,
+            images=summary.images,
+            boxes=summary.boxes,
+            left_out=left_out,
+            faults=summary.record().without(UNKNOWN_CLASS).left_out,
+        )
 
     def __str__(self) -> str:
         boxes = "" if self.boxes is None else f", {self.boxes} boxes"
@@ -71,12 +79,32 @@ class RunStart(Value):
 
     @property
     def left_out_lines(self) -> tuple[str, ...]:
-        """A sentence for each part of which boxes are of classes that the detector does not know."""
+        """A sentence for each kind of what is left out of each part."""
         parts = [part for part in (self.training, self.evaluation) if part is not None]
-        return tuple(
-            f"{part.split}: {sentence}"
+        found = [
+            (part.split, sentence)
             for part in parts
-            if (sentence := part.left_out.beside(part.boxes or 0, len(self.labels)))
+            for sentence in (
+                part.left_out.beside(part.boxes or 0, len(self.labels)),
+                f"left out: {part.faults}" if part.faults else "",
+            )
+        ]
+        return tuple(f"{split}: {sentence}" for split, sentence in found if sentence)
+
+
+def check_images(dataset: Dataset) -> None:
+    """Refuse to learn from less than half of the images that are listed.
+
+    Raises:
+        DataError: More images are lost than are left.
+    """
+    summary = dataset.summary
+    if summary.lost_images > summary.images:
+        raise DataError(
+            f"most images of {dataset.root} cannot be used",
+            got=f"{summary.lost_images} lost, {summary.images} left ({summary})",
+            expected="at least half of the images that are listed",
+            fix="mend what is named, or take it out of the lists",
         )
 
 

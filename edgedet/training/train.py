@@ -33,7 +33,7 @@ from edgedet.training.distributed import Group, process_group
 from edgedet.training.evaluation import evaluate_detector
 from edgedet.training.history import EpochRecord, write_log, write_plot
 from edgedet.training.loop import Trainer
-from edgedet.training.start import RunStart, SplitStart, check_boxes
+from edgedet.training.start import RunStart, SplitStart, check_boxes, check_images
 from edgedet.training.state import STATE_FILE, Origin, RunState, check_origin
 from edgedet.training.state import load_state as load_run
 from edgedet.training.state import save_state as save_run
@@ -203,6 +203,7 @@ class _Run:
             cache_bytes=config.data.cache_bytes if config.data.cache else 0,
             track=track,
         )
+        check_images(self.dataset)  # those that were read for the cache are known to be whole
         self.teacher: Detector | None = None
         origin = self._load_weights(weights, state)
         steps = len(batch_indices(len(self.samples), config.batch_size, config.seed, 0, group))

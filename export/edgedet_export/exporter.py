@@ -186,6 +186,8 @@ def _report(
     stats = sources.quantization.stats
     coverage = stats.coverage
     warnings = (coverage or Coverage(images=len(stats.images))).warnings
+    if request.calibration and (left_out := request.calibration.summary.record().left_out):
+        warnings = (*warnings, f"left out of --calibration: {left_out}")
     if stats.ranges:
         warnings = ()
         if request.calibration is not None:

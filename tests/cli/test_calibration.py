@@ -6,9 +6,11 @@ import base64
 import json
 from collections.abc import Iterator
 from functools import cache
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import cv2
 import pytest
 import torch
 from command import Command, check_refusal
@@ -82,6 +84,22 @@ def test_an_export_from_a_calibration_file_needs_no_images_and_says_what_they_sh
     assert "edgedet: calibrated on 4 images: with fewer than 16" in result.stderr
     assert json.loads((bundle / "calibration.json").read_text()) == collected
     assert open_bundle(bundle).artifact("ort", "int8").quantization is not None
+
+
+def test_an_export_names_the_calibration_images_that_it_cannot_read(
+    edgedet: Command, checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(verify, "MIN_SNR_DB", {})
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for number, image in enumerate(islice(open_dataset("builtin", split="val"), 4)):
+        cv2.imwrite(str(folder / f"{number}.png"), image.image_bgr)
+    (folder / "torn.png").write_bytes((folder / "0.png").read_bytes()[:200])
+    command = ["export", checkpoint, "--to", "onnx", "--precision", "int8", "--calibration", folder]
+    result = edgedet(*command, "--output", tmp_path / "bundle")
+    assert result.code == 0, result
+    assert "edgedet: left out of --calibration: 1 × " in result.stderr
+    assert "torn.png" in result.stderr
 
 
 @pytest.mark.slow

@@ -123,6 +123,29 @@ def test_a_run_says_what_it_is_about_to_do_before_its_first_epoch(tiny_config, t
     assert epoch.epoch == 1
 
 
+def test_a_run_names_what_it_cannot_learn_from(tiny_config, tmp_path: Path):
+    circle = "0 0.5 0.5 0.5 0.5\n"
+    data = write_yolo(tmp_path / "photos", {"train": circle, "val": circle})
+    (data / "labels" / "train" / "3.txt").write_text("0 0.5 0.5 nothing 0.5\n" + circle)
+    (data / "images" / "train" / "4.png").write_bytes(b"no image")
+    told: list[object] = []
+    train(tiny_config(ONE_EPOCH), data, tmp_path / "run", started=told.append)
+    (line,) = told[0].left_out_lines
+    assert line.startswith("train: left out: 1 × ")
+    assert "3.txt" in line
+    assert "4.png" in line
+
+
+def test_a_run_does_not_learn_from_less_than_half_of_its_images(tiny_config, tmp_path: Path):
+    circle = "0 0.5 0.5 0.5 0.5\n"
+    data = write_yolo(tmp_path / "photos", {"train": circle, "val": circle})
+    for number in range(5):
+        (data / "images" / "train" / f"{number}.png").write_bytes(b"no image")
+    with pytest.raises(DataError, match=r"most images of .* cannot be used; got 5 lost, 3 left"):
+        train(tiny_config(ONE_EPOCH), data, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_run_says_what_weights_it_starts_from_and_where_it_goes_on(
     whole: TrainingResult, tiny_config, tmp_path: Path
 ):
