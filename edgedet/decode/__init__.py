@@ -69,7 +69,7 @@ def suppress(
         boxes, scores, class_ids = boxes[best], scores[best], class_ids[best]
     threshold = _share("iou_threshold", iou_threshold, spec.iou_threshold)
     keep = nms(boxes, scores, class_ids, threshold, spec.max_detections if limit is None else limit)
-    return Detections(boxes[keep], scores[keep], class_ids[keep])
+    return Detections(boxes[keep], scores[keep], class_ids[keep], spec.labels)
 
 
 def _share(name: str, given: float | None, default: float) -> float:

@@ -72,10 +72,11 @@ class View:
             KeyError: An array is missing.
         """
         outputs = f"{prefix}outputs/"
+        boxes, scores, class_ids = (arrays[f"{prefix}detections/{name}"] for name in _DETECTIONS)
         return View(
             {name.removeprefix(outputs): a for name, a in arrays.items() if name.startswith(outputs)},
             Candidates(*(arrays[f"{prefix}candidates/{name}"] for name in _CANDIDATES)),
-            Detections(*(arrays[f"{prefix}detections/{name}"] for name in _DETECTIONS)),
+            Detections(boxes, scores, class_ids),
         )
 
 
