@@ -35,6 +35,7 @@ def collect(
     """
     histograms = {name: Histogram() for name in placement.ranges}
     observer = _Observer(captured, histograms)
+    steps = torch.tensor(captured.spec.input.std).reshape(3, 1, 1)
     images: list[ImageEntry] = []
     counter = CoverageCounter(calibration.dataset.labels, captured.spec.labels)
     for image, tensor in track(calibration, "Collecting ranges", len(calibration)):
@@ -42,7 +43,7 @@ def collect(
             observer.run(tensor)
         digest = sha256_of(image.path) if image.path.is_file() else ""
         images.append(ImageEntry(image_id=image.image_id, sha256=digest))
-        counter.add(image)
+        counter.add(image, (tensor[0] * steps).numpy())
     if not images:
         raise DataError(
             "cannot calibrate",

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter
 from collections.abc import Sequence
 
+import numpy as np
 from pydantic import Field
 
+from edgedet.boxes import Floats
 from edgedet.data.dataset import LabelledImage, LeftOutClasses
 from edgedet.spec import Value
 
 # Fewer images than this leave the extremes of a tensor to chance.
 FEW_IMAGES = 16
+# Steps of 255 by which the pixels of an image differ from their mean at least, where it shows something.
+_LEAST_CONTRAST = 2.0
 
 
 class Coverage(Value):
@@ -22,12 +27,16 @@ class Coverage(Value):
         boxes: Boxes of the detector's classes, crowds and difficult ones left out; None without labels.
         classes: How many of them each of the detector's classes has, in the detector's order.
         left_out: Boxes of other classes.
+        empty: Images that show one colour.
+        repeated: Images that are equal to another one, as the detector reads them.
     """
 
     images: int
     boxes: int | None = None
     classes: dict[str, int] = Field(default_factory=dict)
     left_out: LeftOutClasses = LeftOutClasses()
+    empty: int = 0
+    repeated: int = 0
 
     @property
     def unseen(self) -> tuple[str, ...]:
@@ -41,6 +50,11 @@ class Coverage(Value):
         if self.images < FEW_IMAGES:
             found.append(
                 f"calibrated on {self._images}: with fewer than {FEW_IMAGES}, ranges are left to chance"
+            )
+        if 2 * (self.empty + self.repeated) > self.images:
+            found.append(
+                f"of {self._images} for calibration {self.empty} show one colour and {self.repeated} are copies "
+                "of others: ranges will not fit what the detector is to see; give images of that"
             )
         if self.unseen:
             found.append(f"the calibration images show none of these classes: {', '.join(self.unseen)}")
@@ -68,23 +82,35 @@ class CoverageCounter:
 
     def __init__(self, data_labels: Sequence[str], labels: Sequence[str]) -> None:
         self._data_labels, self._labels = tuple(data_labels), tuple(labels)
-        self._images = 0
+        self._images, self._empty = 0, 0
+        self._different: set[bytes] = set()
         self._boxes: Counter[str] = Counter()
 
-    def add(self, image: LabelledImage) -> None:
-        """Count one image."""
+    def add(self, image: LabelledImage, pixels: Floats) -> None:
+        """Count one image.
+
+        Args:
+            image: Its labels; its own pixels are not looked at.
+            pixels: As the detector reads them, `[3, h, w]` in steps of 255.
+        """
         self._images += 1
+        if pixels.std(axis=(1, 2)).max() < _LEAST_CONTRAST:
+            self._empty += 1
+        else:
+            self._different.add(hashlib.sha256(np.ascontiguousarray(pixels).data).digest())
         self._boxes.update(self._data_labels[class_id] for class_id in image.class_ids[~image.ignore])
 
     def coverage(self) -> Coverage:
         """What was counted."""
+        repeated = self._images - self._empty - len(self._different)
+        shown = Coverage(images=self._images, empty=self._empty, repeated=repeated)
         if not self._data_labels:
-            return Coverage(images=self._images)
+            return shown
         classes = {label: self._boxes[label] for label in self._labels}
         others = Counter({label: n for label, n in self._boxes.items() if label not in classes})
-        return Coverage(
-            images=self._images,
-            boxes=sum(classes.values()),
-            classes=classes,
-            left_out=LeftOutClasses.of(others),
-        )
+        counts = {
+            "boxes": sum(classes.values()),
+            "classes": classes,
+            "left_out": LeftOutClasses.of(others),
+        }
+        return shown.model_copy(update=counts)

@@ -24,7 +24,7 @@ def image(*class_ids: int, ignored: int = 0) -> LabelledImage:
 def counted(data_labels: tuple[str, ...], *images: LabelledImage) -> Coverage:
     counter = CoverageCounter(data_labels, LABELS)
     for one in images:
-        counter.add(one)
+        counter.add(one, np.random.default_rng(counter.coverage().images).uniform(0, 255, (3, 8, 8)))
     return counter.coverage()
 
 
@@ -57,3 +57,30 @@ def test_few_images_and_unseen_classes_are_warned_of(
     warnings = Coverage(images=images, boxes=sum(classes.values()), classes=classes).warnings
     assert len(warnings) == len(words)
     assert all(word in warning for word, warning in zip(words, warnings, strict=True))
+
+
+def shown(*pictures: np.ndarray) -> Coverage:
+    """What those pixels show, eight times each, with noise of less than a step."""
+    counter = CoverageCounter((), LABELS)
+    for number in range(8 * len(pictures)):
+        noise = np.random.default_rng(number).normal(0, 0.5, (3, 8, 8))
+        counter.add(image(), pictures[number % len(pictures)] + noise)
+    return counter.coverage()
+
+
+def test_images_that_show_nothing_are_counted_and_warned_of() -> None:
+    grey, scene = np.full((3, 8, 8), 128.0), np.random.default_rng(0).uniform(0, 255, (3, 8, 8))
+    assert (shown(grey).empty, shown(grey).repeated) == (8, 0)
+    assert any("8 show one colour" in warning for warning in shown(grey).warnings)
+    mixed = shown(grey, scene)
+    assert (mixed.empty, mixed.repeated) == (8, 0)
+    assert mixed.warnings == ()
+
+
+def test_copies_of_an_image_are_counted_and_warned_of() -> None:
+    counter, scene = CoverageCounter((), LABELS), np.random.default_rng(0).uniform(0, 255, (3, 8, 8))
+    for _ in range(FEW_IMAGES):
+        counter.add(image(), scene)
+    coverage = counter.coverage()
+    assert (coverage.empty, coverage.repeated) == (0, FEW_IMAGES - 1)
+    assert "15 are copies of others" in coverage.warnings[0]
