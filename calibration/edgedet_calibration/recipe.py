@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import tomllib
 from collections.abc import Iterable
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -13,6 +12,7 @@ from pydantic import Field, ValidationError
 
 from edgedet.errors import ConfigError
 from edgedet.spec import Value, first_problem
+from edgedet.toml import read_toml, toml_string
 
 
 class Recipe(Value):
@@ -87,9 +87,9 @@ class Recipe(Value):
 
     def to_toml(self) -> str:
         """The recipe as the text of a TOML file."""
-        patterns = ", ".join(json.dumps(pattern) for pattern in self.float_layers)
+        patterns = ", ".join(toml_string(pattern) for pattern in self.float_layers)
         return (
-            f"observer = {json.dumps(self.observer)}\npercentile = {self.percentile}\n"
+            f"observer = {toml_string(self.observer)}\npercentile = {self.percentile}\n"
             f"images = {self.images}\n"
             f'weights = "{self.weights}"\nequalization = {json.dumps(self.equalization)}\n'
             f"rounding = {json.dumps(self.rounding)}\n"
@@ -106,14 +106,7 @@ class Recipe(Value):
             ConfigError: The file cannot be read or says something that a recipe does not.
         """
         try:
-            return Recipe.model_validate(tomllib.loads(path.read_text("utf-8")))
-        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as exc:
-            raise ConfigError(
-                f"cannot read the recipe {path}",
-                got=str(exc),
-                expected="a TOML file",
-                fix="check the path and the syntax",
-            ) from exc
+            return Recipe.model_validate(read_toml(path, "check the path; `recipe.toml` of a bundle is one"))
         except ValidationError as exc:
             raise ConfigError(
                 f"the recipe {path} does not validate",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
@@ -11,10 +10,12 @@ from pydantic import Field, ValidationError, model_validator
 
 from edgedet.errors import ConfigError
 from edgedet.spec import DetectorName, InputSpec, Labels, SsdPriors, Value, problem_text
+from edgedet.toml import read_toml
 
 V = TypeVar("V", bound=Value)
 
 _LISTED_PROBLEMS = 5
+WRITE_ONE = "check the path; `edgedet models NAME > FILE` writes a configuration to start from"
 
 # What pydantic calls a key that is unknown or missing.
 _WRONG_KEYS = {"extra_forbidden": "there is no such key", "missing": "it is missing"}
@@ -100,29 +101,8 @@ def read_detector_config(path: Path) -> DetectorConfig:
     Raises:
         ConfigError: The file cannot be read, is no TOML, or a key is missing, unknown or has a wrong value.
     """
-    document = read_toml(path)
+    document = read_toml(path, WRITE_ONE)
     return validated(DetectorConfig, document.get("detector", document), path)
-
-
-def read_toml(path: Path) -> dict[str, Any]:
-    """The keys of a TOML file, unchecked.
-
-    Raises:
-        ConfigError: The file cannot be read or is no TOML.
-    """
-    try:
-        return tomllib.loads(path.read_text("utf-8"))
-    except OSError as exc:
-        raise ConfigError(
-            f"cannot read {path}",
-            got=exc.strerror or str(exc),
-            expected="a TOML file",
-            fix="check the path; `edgedet models NAME > FILE` writes a configuration to start from",
-        ) from exc
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as exc:
-        raise ConfigError(
-            f"{path} is no TOML", got=str(exc), expected="TOML 1.0 in UTF-8", fix="correct that line"
-        ) from exc
 
 
 def validated(kind: type[V], document: Any, path: Path) -> V:

@@ -12,6 +12,7 @@ from pydantic import ConfigDict, Field, ValidationError
 
 from edgedet.errors import ConfigError
 from edgedet.spec import PRECISIONS, Precision, Value, first_problem
+from edgedet.toml import read_toml
 
 Amount = Annotated[float, Field(ge=0)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
@@ -146,7 +147,7 @@ def load_budgets(path: Path | None = None) -> Budgets:
         ConfigError: The file cannot be read, names what does not exist or gives a limit that makes no sense.
     """
     defaults = tomllib.loads(resources.files("edgedet.parity").joinpath("budgets.toml").read_text("utf-8"))
-    changes = _read_toml(path) if path else {}
+    changes = read_toml(path, "check the path; README has an example") if path else {}
     merged = dict(defaults)
     for name, change in changes.items():
         merged[name] = _changed(merged.get(name, {}), change) if isinstance(change, dict) else change
@@ -175,15 +176,3 @@ def _changed(table: Mapping[str, Any], change: Mapping[str, Any]) -> dict[str, A
         own[EVERY_CLASS] = every
     own |= {label: {**every, **limits} for label, limits in classes.items() if label != EVERY_CLASS}
     return {**merged, "classes": own} if own else merged
-
-
-def _read_toml(path: Path) -> dict[str, Any]:
-    try:
-        return tomllib.loads(path.read_text("utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as exc:
-        raise ConfigError(
-            f"cannot read the budgets in {path}",
-            got=str(exc),
-            expected="a TOML file with tables " + ", ".join(PRECISIONS),
-            fix="check the path and the syntax",
-        ) from exc

@@ -7,8 +7,9 @@ from typing import Annotated
 
 from pydantic import Field
 
-from edgedet.models.config import DetectorConfig, read_toml, validated
+from edgedet.models.config import WRITE_ONE, DetectorConfig, validated
 from edgedet.spec import Value
+from edgedet.toml import read_toml
 
 # What `weights` is when timm is to fetch them.
 PRETRAINED = "pretrained"
@@ -142,7 +143,7 @@ def read_train_config(path: Path, *, quantized: bool = False) -> TrainConfig:
     Raises:
         ConfigError: The file cannot be read, is no TOML, or a key is missing, unknown or has a wrong value.
     """
-    config = validated(TrainConfig, read_toml(path), path)
+    config = validated(TrainConfig, read_toml(path, WRITE_ONE), path)
     return _for_qat(config) if quantized or config.quantized else config
 
 

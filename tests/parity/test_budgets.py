@@ -56,5 +56,5 @@ def test_what_cannot_be_meant_is_refused_by_name(tmp_path: Path, text: str, name
 
 
 def test_a_missing_file_is_refused(tmp_path: Path):
-    with pytest.raises(ConfigError, match="cannot read the budgets"):
+    with pytest.raises(ConfigError, match=r"cannot read .*none\.toml"):
         load_budgets(tmp_path / "none.toml")
