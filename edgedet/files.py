@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from edgedet.errors import BundleError, UsageError
+from edgedet.text import encoded
 
 # Of a temporary name: a user's own may be as long as the system allows.
 _MOST_LETTERS = 40
@@ -27,15 +28,16 @@ def sha256_of(path: Path) -> str:
 
 
 def write_atomically(path: Path, data: bytes | str) -> None:
-    """Write a file through a temporary one beside it and one rename; text is UTF-8.
+    """Write a file through a temporary one beside it and one rename.
 
+    Text is written as UTF-8; what that cannot hold, as bytes of file names, is written out.
     Links are followed and stay. What is there and no regular file, as a pipe or a device, is written to as it
     is.
 
     Raises:
         UsageError: It is a folder, a socket or a disk.
     """
-    content = data.encode() if isinstance(data, str) else data
+    content = encoded(data) if isinstance(data, str) else data
     kind = _kind(path)
     if kind not in _WRITABLE:
         raise _no_file(path, kind)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import _weakrefset
 import errno
 import gc
+import io
 import logging
 import os
 import signal
@@ -111,6 +112,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
     _share_cores()
+    _print_anything()
     debug = bool(os.environ.get("EDGEDET_DEBUG"))
     if not debug:
         # Warnings of the frameworks: a user of the command line cannot act on them.
@@ -148,6 +150,13 @@ def _share_cores() -> None:
     """
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ.setdefault("GOMP_SPINCOUNT", _SPINS)
+
+
+def _print_anything() -> None:
+    """Let terminals of other encodings show what they cannot as its number, where they would fail."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 class _Terminated(BaseException):

@@ -22,6 +22,7 @@ from rich.table import Table
 from edgedet.data.dataset import Dataset
 from edgedet.errors import EdgedetError, UsageError
 from edgedet.files import check_writable, write_atomically
+from edgedet.text import printable, shown
 
 JsonOption = Annotated[
     str | None,
@@ -55,8 +56,8 @@ class Output:
         self._markdown_target = markdown_target
 
     def line(self, text: str = "") -> None:
-        """Print a line as it is."""
-        self._console.out(text, highlight=False)
+        """Print a line; what a terminal would obey is written out."""
+        self._console.out(shown(text), highlight=False)
 
     def table(self, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
         """Print a table; columns of numbers are aligned to the right, None is shown as a dash."""
@@ -70,7 +71,7 @@ class Output:
                 column, justify="right" if numeric else "left", overflow="fold", no_wrap=not folds
             )
         for row in cells:
-            table.add_row(*(escape(cell) for cell in row))
+            table.add_row(*(escape(shown(cell)) for cell in row))
         with self._console.capture() as captured:
             self._console.print(table, highlight=False)
         for line in captured.get().splitlines():
@@ -90,7 +91,7 @@ class Output:
 
     def _write(self, text: str, target: str) -> None:
         if target == "-":
-            self._console.file.write(text)
+            self._console.file.write(printable(text))
             self._console.file.flush()
         else:
             write_atomically(Path(target), text)
@@ -171,7 +172,7 @@ def megabytes(count: int) -> str:
 
 def notice(text: str) -> None:
     """Print a line for the reader on standard error."""
-    print(text, file=sys.stderr)
+    print(shown(text), file=sys.stderr)
 
 
 def lost_images(dataset: Dataset) -> bool:
@@ -184,4 +185,4 @@ def lost_images(dataset: Dataset) -> bool:
 
 def print_error(error: EdgedetError) -> None:
     """Print an error as one paragraph: what, got, expected, fix."""
-    print(f"edgedet: {' '.join(str(error).split())}", file=sys.stderr)
+    print(shown(f"edgedet: {' '.join(str(error).split())}"), file=sys.stderr)

@@ -30,6 +30,7 @@ from rich.progress import (
 )
 
 from edgedet.files import check_writable
+from edgedet.text import shown
 
 T = TypeVar("T")
 
@@ -78,7 +79,7 @@ class Bars:
 
     def say(self, sentence: str) -> None:
         """Print a line above the bars."""
-        self._console.print(f"edgedet: {sentence}", markup=False, highlight=False, soft_wrap=True)
+        self._console.print(shown(f"edgedet: {sentence}"), markup=False, highlight=False, soft_wrap=True)
         self._lines.note(sentence)
 
     def __enter__(self) -> Self:
@@ -225,7 +226,7 @@ class _Lines:
     def _write_log(self, text: str) -> str:
         """The line, which begins with the seconds since the first."""
         self._written = time.monotonic()
-        line = f"[{self._written - self._began:6.1f} s] {text}"
+        line = shown(f"[{self._written - self._began:6.1f} s] {text}")
         if self._log is not None:
             self._log.write(line + "\n")
         return line

@@ -16,9 +16,10 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from edgedet.data.dataset import ALL_IMAGES, Reader, Request, Summary, printable
+from edgedet.data.dataset import ALL_IMAGES, Reader, Request, Summary
 from edgedet.data.indexed import IndexedDataset, Objects, Record, relative_inside
 from edgedet.errors import DataError
+from edgedet.text import printable
 
 _SECTIONS = ("images", "annotations", "categories")
 

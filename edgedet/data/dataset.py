@@ -15,6 +15,7 @@ from edgedet.boxes import Floats, Ints
 from edgedet.errors import DataError
 from edgedet.preprocess import Image
 from edgedet.spec import Value
+from edgedet.text import printable
 
 # File names that a summary gives for each reason; the rest is only counted.
 _EXAMPLES = 3
@@ -213,11 +214,6 @@ class Dataset(Protocol):
 
     def __iter__(self) -> Iterator[LabelledImage]:
         """All readable images, in the order of `image_ids`."""
-
-
-def printable(text: str) -> str:
-    """The text with what no UTF-8 can hold (bytes of file names, halves of surrogate pairs) written out."""
-    return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def no_such_split(root: Path, split: str, options: Sequence[str]) -> DataError:

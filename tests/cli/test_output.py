@@ -10,6 +10,8 @@ import sys
 import threading
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
 from command import Command, check_refusal
 
@@ -129,3 +131,34 @@ def test_a_table_that_is_not_read_on_a_terminal_keeps_a_row_on_a_line(
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 2
     assert lines[1].endswith("of several words")
+
+
+@pytest.mark.parametrize("encoding", ["latin-1", "ascii", "utf-8"])
+def test_names_that_a_terminal_cannot_show_or_would_obey_are_written_out(encoding: str) -> None:
+    words = [sys.executable, "-m", "edgedet", "inspect", "\u56fe\x1b[31m\u202e"]
+    done = subprocess.run(
+        words, capture_output=True, env=os.environ | {"PYTHONIOENCODING": encoding}, check=False
+    )
+    assert done.returncode == 2
+    said = done.stderr.decode(encoding)
+    assert ("\u56fe" if encoding == "utf-8" else "\\u56fe") + "\\x1b[31m\\u202e" in said
+    assert "Fix:" in said
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="names of files are text there")
+def test_a_name_that_is_no_utf_8_loses_no_results(edgedet: Command, bundle: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    name = os.fsdecode(b"caf\xe9\x1b[31m.png")
+    cv2.imwrite(str(folder / "a.png"), np.full((40, 40, 3), 90, np.uint8))
+    (folder / "a.png").rename(folder / name)
+    result = edgedet("detect", bundle, folder, "--json", tmp_path / "found.json")
+    assert result.code == 0, result
+    (found,) = json.loads((tmp_path / "found.json").read_text())["images"]
+    assert Path(found["path"]).name == name
+    assert "\x1b" not in result.stdout + result.stderr
+    parity = ["parity", bundle, "--data", folder, "--runtimes", "ort", "--layers"]
+    for option, suffix in (("--html", "html"), ("--markdown", "md"), ("--json", "json")):
+        parity += [option, tmp_path / f"report.{suffix}"]
+    assert edgedet(*parity).code in (0, 1)
+    assert {path.suffix for path in tmp_path.glob("report.*")} == {".html", ".md", ".json"}
