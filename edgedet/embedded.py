@@ -22,6 +22,9 @@ SPEC_KEY = "edgedet.spec"
 RT_INFO_PATH = ("edgedet", "spec")
 RT_INFO_WEIGHTS = ("edgedet", "weights_sha256")
 
+# Of a checkpoint: the ranges that training learned.
+RANGES_KEY = "edgedet.ranges"
+
 _PLAN = "plan_sha256"
 
 

@@ -132,7 +132,7 @@ def staged_directory(path: Path, *, overwrite: bool, marker: str) -> Iterator[Pa
     Raises:
         UsageError: The folder exists and may not be replaced, or no folder can be made there.
     """
-    _check_may_become(path, overwrite=overwrite, marker=marker)
+    check_may_become(path, overwrite=overwrite, marker=marker)
     place = _real(path)
     _check_room(path, place.parent)
     temporary = _beside(place)
@@ -140,7 +140,7 @@ def staged_directory(path: Path, *, overwrite: bool, marker: str) -> Iterator[Pa
     try:
         yield temporary
         # Once more, for what may have come there since.
-        _check_may_become(path, overwrite=overwrite, marker=marker)
+        check_may_become(path, overwrite=overwrite, marker=marker)
         with _naming(path):
             _put_in_place(temporary, place)
     except BaseException:
@@ -224,7 +224,12 @@ def _check_room(path: Path, folder: Path) -> None:
         ) from exc
 
 
-def _check_may_become(path: Path, *, overwrite: bool, marker: str) -> None:
+def check_may_become(path: Path, *, overwrite: bool, marker: str) -> None:
+    """Refuse a folder that `staged_directory` could not replace, before the work that it is to hold.
+
+    Raises:
+        UsageError: It exists and may not be replaced.
+    """
     if not path.exists():
         return
     replaceable = path.is_dir() and ((path / marker).is_file() or not any(path.iterdir()))

@@ -164,3 +164,13 @@ def _nothing(bundle: Bundle, asked: Sequence[str]) -> UsageError:
         expected=f"some of {have or 'nothing: the bundle is empty'}",
         fix="choose some of those, or export the bundle again with more targets",
     )
+
+
+def no_calibration() -> UsageError:
+    """The error of INT8 that was asked for without what gives its ranges."""
+    return UsageError(
+        "INT8 needs images to calibrate on",
+        got="no calibration images",
+        expected="some dozens of images like those the detector will see; they need no labels",
+        fix="--calibration DIR, --calibration builtin, or the calibration.json of an earlier bundle",
+    )

@@ -14,13 +14,17 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from edgedet import registry
+from edgedet.bundle import MANIFEST
 from edgedet.cli.extras import needs_extra
 from edgedet.cli.options import SplitOption, numbers_from, precisions_from, share_from, targets_from
 from edgedet.cli.output import JsonOption, Output, megabytes, notice, open_output
 from edgedet.cli.progress import Bars, LogOption
 from edgedet.data import open_dataset
-from edgedet.errors import UsageError
-from edgedet.spec import MOST_IMAGES, PRECISIONS
+from edgedet.embedded import RANGES_KEY
+from edgedet.errors import CheckpointError, UsageError
+from edgedet.files import check_may_become
+from edgedet.selection import no_calibration
+from edgedet.spec import CALIBRATED, MOST_IMAGES, PRECISIONS
 
 if TYPE_CHECKING:
     from edgedet_calibration.recipe import Recipe
@@ -91,6 +95,8 @@ JudgeSplitOption = Annotated[
 
 # The checkpoint is named at the head of a calibration.
 _HEAD = 4096
+# A file that says to have more before its tensors is no checkpoint.
+_LONGEST_HEAD = 100_000_000
 # One process exports so many as fast as two.
 _ARTIFACTS_OF_ONE = 2
 
@@ -127,19 +133,25 @@ def run(
     """
     targets, precisions = targets_from(to), precisions_from(precision) or ()
     batches = numbers_from(batch, "--batch", MOST_IMAGES)
+    reused = calibration is not None and _is_calibration(Path(calibration))
     with open_output(json) as output, Bars(log=log) as bars:
+        # What is wrong with these is said before PyTorch is imported, which takes seconds.
+        check_may_become(output_path, overwrite=overwrite, marker=MANIFEST)
+        _check_checkpoint(checkpoint)
+        images = None if calibration is None or reused else open_dataset(calibration, split)
+        if calibration is None and CALIBRATED.intersection(precisions) and not _learned_ranges(checkpoint):
+            raise no_calibration()
         with bars.step("Importing PyTorch"), needs_extra("export"):
             from edgedet.models.config import read_detector_config
             from edgedet_export.exporter import ExportRequest, export_bundle
 
-        reused = calibration is not None and _is_calibration(Path(calibration))
         report = export_bundle(
             ExportRequest(
                 checkpoint=checkpoint,
                 output=output_path,
                 targets=targets,
                 precisions=precisions,
-                calibration=None if calibration is None or reused else open_dataset(calibration, split),
+                calibration=images,
                 stats=_load_stats(Path(calibration), split) if calibration is not None and reused else None,
                 recipe=None if recipe is None else _load_recipe(recipe),
                 overwrite=overwrite,
@@ -192,6 +204,23 @@ def budget_from(max_drop: str | None, data: str | None, split: str | None) -> Ac
             fix="for example --max-drop 1% --data DIR --data-split val",
         )
     return AccuracyBudget(share_from(max_drop), open_dataset(data, split))
+
+
+def _check_checkpoint(path: Path) -> None:
+    if not path.is_file():
+        raise CheckpointError(
+            f"cannot read {path}",
+            got="a folder" if path.is_dir() else "no such file",
+            expected="a checkpoint",
+            fix="check the path; `edgedet train` prints where it wrote its checkpoint",
+        )
+
+
+def _learned_ranges(checkpoint: Path) -> bool:
+    """Whether the head of a checkpoint says that training learned the ranges of activations."""
+    with checkpoint.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        return RANGES_KEY.encode() in file.read(min(length, _LONGEST_HEAD))
 
 
 def _load_recipe(path: Path) -> Recipe:

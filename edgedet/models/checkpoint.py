@@ -19,6 +19,7 @@ import torch
 from pydantic import Field, ValidationError
 from torch import Tensor, nn
 
+from edgedet.embedded import RANGES_KEY
 from edgedet.errors import CheckpointError
 from edgedet.files import sha256_of, write_atomically
 from edgedet.models.config import DetectorConfig
@@ -27,7 +28,7 @@ from edgedet.spec import Provenance, Value
 
 V = TypeVar("V", bound=Value)
 
-_CONFIG, _INFO, _RANGES = "edgedet.config", "edgedet.info", "edgedet.ranges"
+_CONFIG, _INFO = "edgedet.config", "edgedet.info"
 # What a detector is made of; a quantized one has ranges besides.
 _PARTS = ("backbone.", "head.")
 _LISTED_KEYS = 10
@@ -82,7 +83,7 @@ def save_checkpoint(path: Path, detector: Detector, info: CheckpointInfo | None 
     }
     if ranges := detector.learned_ranges():
         learned = LearnedRanges(tensors=ranges, pair_safe=detector.has_pair_safe_weights)
-        metadata[_RANGES] = learned.model_dump_json()
+        metadata[RANGES_KEY] = learned.model_dump_json()
     write_atomically(path, safetensors.torch.save(state, metadata))
 
 
@@ -140,9 +141,9 @@ def read_ranges(path: Path) -> LearnedRanges | None:
     Raises:
         CheckpointError: They cannot be read.
     """
-    if path.suffix != ".safetensors" or not path.is_file() or _RANGES not in _metadata(path):
+    if path.suffix != ".safetensors" or not path.is_file() or RANGES_KEY not in _metadata(path):
         return None
-    return _read_metadata(path, _RANGES, LearnedRanges)
+    return _read_metadata(path, RANGES_KEY, LearnedRanges)
 
 
 def _metadata(path: Path) -> dict[str, str]:

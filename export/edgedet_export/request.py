@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from edgedet.data import Dataset
 from edgedet.errors import UsageError
 from edgedet.models.checkpoint import read_ranges
+from edgedet.selection import no_calibration
 from edgedet.spec import CALIBRATED, MOST_IMAGES, Precision
 from edgedet_export.accuracy_budget import AccuracyBudget
 from edgedet_export.target import Target
@@ -89,12 +90,7 @@ def check_request(request: ExportRequest, targets: Mapping[str, Target]) -> None
         )
     has_ranges = request.stats is not None or read_ranges(request.checkpoint) is not None
     if CALIBRATED.intersection(request.precisions) and request.calibration is None and not has_ranges:
-        raise UsageError(
-            "INT8 needs images to calibrate on",
-            got="no calibration images",
-            expected="some dozens of images like those the detector will see; they need no labels",
-            fix="--calibration DIR, --calibration builtin, or the calibration.json of an earlier bundle",
-        )
+        raise no_calibration()
     if request.stats is not None and request.budget is not None:
         raise UsageError(
             "a budget of accuracy needs images to calibrate on",
