@@ -45,9 +45,9 @@ RUNTIME_OF_SUFFIX = {
 
 def companions(path: Path) -> tuple[Path, ...]:
     """The files that a runtime reads, where they exist, when it opens this one."""
-    if path.suffix == ".xml":
+    if path.suffix.lower() == ".xml":
         return (path.with_suffix(".bin"),)
-    return (plan_sidecar(path),) if path.suffix in (".engine", ".rtx") else ()
+    return (plan_sidecar(path),) if path.suffix.lower() in (".engine", ".rtx") else ()
 
 
 def runtime_of(path: Path) -> str:
@@ -56,7 +56,7 @@ def runtime_of(path: Path) -> str:
     Raises:
         BundleError: There is no such file, or no runtime opens files of that name.
     """
-    name = RUNTIME_OF_SUFFIX.get(path.suffix)
+    name = RUNTIME_OF_SUFFIX.get(path.suffix.lower())
     if name is None or not path.is_file():
         ending = f"a {path.suffix} file" if path.suffix else "a file whose name has no ending"
         raise BundleError(

@@ -141,7 +141,7 @@ def read_ranges(path: Path) -> LearnedRanges | None:
     Raises:
         CheckpointError: They cannot be read.
     """
-    if path.suffix != ".safetensors" or not path.is_file() or RANGES_KEY not in _metadata(path):
+    if path.suffix.lower() != ".safetensors" or not path.is_file() or RANGES_KEY not in _metadata(path):
         return None
     return _read_metadata(path, RANGES_KEY, LearnedRanges)
 
@@ -172,7 +172,7 @@ def read_state(path: Path) -> dict[str, Tensor]:
         ".pt": _read_torch,
         ".npz": _read_npz,
     }
-    if not path.is_file() or path.suffix not in readers:
+    if not path.is_file() or path.suffix.lower() not in readers:
         raise CheckpointError(
             f"cannot read weights from {path}",
             got=_kind_of(path),
@@ -180,7 +180,7 @@ def read_state(path: Path) -> dict[str, Tensor]:
             fix="check the path; a bundle keeps its checkpoint in fp32/model.safetensors",
         )
     try:
-        return readers[path.suffix](path)
+        return readers[path.suffix.lower()](path)
     except (
         safetensors.SafetensorError,
         pickle.UnpicklingError,
@@ -260,7 +260,7 @@ def _read_metadata(path: Path, key: str, kind: type[V]) -> V:
         "expected": "a .safetensors file written by edgedet",
         "fix": "pass a checkpoint of `edgedet train`, or its detector too: `edgedet export --config TOML`",
     }
-    if path.suffix != ".safetensors" or not path.is_file():
+    if path.suffix.lower() != ".safetensors" or not path.is_file():
         raise CheckpointError(f"{path} does not describe its detector", got=_kind_of(path), **refusal)
     try:
         with safetensors.safe_open(path, framework="pt") as file:

@@ -190,3 +190,14 @@ def test_a_null_character_in_a_path_of_the_manifest_is_refused(full_bundle: Bund
     (root / "bundle.json").write_text(text.replace("model.onnx", r"model\u0000.onnx"))
     with pytest.raises(BundleError, match="cannot be there"):
         edgedet.load(root)
+
+
+@pytest.mark.parametrize(("runtime", "precision"), [("ort", "fp32"), ("tflite", "int8"), ("eager", "fp32")])
+def test_the_ending_of_a_lone_file_may_be_in_capitals(
+    full_bundle: Bundle, tmp_path: Path, runtime: str, precision: str
+) -> None:
+    source = full_bundle.path_of(full_bundle.artifact(runtime, precision))
+    path = tmp_path / source.name.upper()
+    shutil.copy(source, path)
+    with edgedet.load(path) as detector:
+        assert (detector.runtime.name, detector.spec.precision) == (runtime, precision)
