@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -89,6 +90,14 @@ class Objects:
             self._class_ids.append(class_id)
             self._ignore.append(ignore)
             self._areas.append(_area(area))
+
+    def has(self, corners: Sequence[object], class_id: int | None) -> bool:
+        """Whether this very box was added before."""
+        box = _numbers(corners)
+        return any(
+            known == box and known_id == class_id
+            for known, known_id in zip(self._boxes, self._class_ids, strict=True)
+        )
 
     def record(
         self, image_id: str, path: Path, *, fractions: bool = False, size_hw: tuple[int, int] | None = None
@@ -200,6 +209,7 @@ class IndexedDataset:
 
 def relative_inside(root: Path, path: Path) -> str | None:
     """`path` relative to `root`, with forward slashes; None where it leaves `root`, be it through a link."""
+    path = Path(os.path.normpath(path)) if ".." in path.parts else path
     try:
         if not path.resolve().is_relative_to(root.resolve()):
             return None
