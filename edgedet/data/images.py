@@ -79,6 +79,11 @@ def list_images(folder: Path, *, recursive: bool = False) -> list[Path]:
     )
 
 
+def has_images(folder: Path) -> bool:
+    """Whether an image lies in a folder or below it."""
+    return any(path.suffix.lower() in IMAGE_SUFFIXES for path in files_below(folder))
+
+
 def files_below(folder: Path) -> Iterator[Path]:
     """Files in a folder and its sub-folders, links to folders included, each folder once; no hidden ones."""
     seen: set[str] = set()
