@@ -225,11 +225,11 @@ class _Index:
         for key, group in entries.items():
             images[key] = self._image(group, key, finder)
         for entry in document["annotations"]:
-            key = identifier(entry.get("image_id")) if isinstance(entry, dict) else None
-            if key is None or key not in images:
+            image_key = identifier(entry.get("image_id")) if isinstance(entry, dict) else None
+            if image_key is None or image_key not in images:
                 detail = repr(entry.get("image_id") if isinstance(entry, dict) else entry)[:100]
                 self._summary.leave_out("box of an unknown image", file.name, detail)
-            elif (image := images[key]) is not None:
+            elif (image := images[image_key]) is not None:
                 self._add_object(image, entry, categories)
 
     def _entries(self, file: Path, images: Iterable[object]) -> dict[int | str, list[_Entry]]:

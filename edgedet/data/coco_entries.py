@@ -70,8 +70,8 @@ def _box(bbox: object) -> list[float] | None:
         for keys in _CORNERS:
             if all(key in bbox for key in keys):
                 return _numbers([bbox[key] for key in keys])
-        keys = next((keys for keys in _SIDES if all(key in bbox for key in keys)), ())
-        bbox = [bbox[key] for key in keys]
+        sides = [keys for keys in _SIDES if all(key in bbox for key in keys)]
+        bbox = [bbox[key] for key in sides[0]] if sides else None
     if not isinstance(bbox, list) or len(bbox) != 4 or (values := _numbers(bbox)) is None:
         return None
     x, y, width, height = values

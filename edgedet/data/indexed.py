@@ -17,8 +17,8 @@ from edgedet.data.images import read_image
 from edgedet.errors import DataError
 
 # Past this a coordinate is as meaningless as an infinite one.
-_LARGEST_COORDINATE = 1e9
-_LARGEST_AREA = _LARGEST_COORDINATE**2
+LARGEST_COORDINATE = 1e9
+_LARGEST_AREA = LARGEST_COORDINATE**2
 
 _Corners = tuple[float, float, float, float]
 
@@ -227,7 +227,7 @@ def _numbers(values: Sequence[object]) -> _Corners | None:
     except (TypeError, ValueError, OverflowError):
         return None
     box = (x1, y1, x2, y2)
-    return box if all(math.isfinite(x) and abs(x) < _LARGEST_COORDINATE for x in box) else None
+    return box if all(math.isfinite(x) and abs(x) < LARGEST_COORDINATE for x in box) else None
 
 
 def _area(stated: object) -> float:

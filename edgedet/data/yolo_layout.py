@@ -145,7 +145,7 @@ def _read_darknet(path: Path) -> Description:
     """A darknet description: lines of `train = data/train.txt`, `valid = …` and `names = data/obj.names`."""
     pairs = (line.partition("=") for line in read_lines(path))
     values = {key.strip(): value.strip() for key, _, value in pairs if value.strip()}
-    splits = {key: (value,) for key, value in values.items() if family(key)}
+    splits: dict[str, tuple[str, ...]] = {key: (value,) for key, value in values.items() if family(key)}
     file = _listed(path.parent, values["names"]) if "names" in values else None
     return Description(tuple(read_lines(file)) if file else (), splits)
 
