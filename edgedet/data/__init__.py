@@ -28,11 +28,11 @@ def open_dataset(
     """Open a data set, whatever its format.
 
     Args:
-        path: A VOC root, a YOLO root or its yaml, a COCO json or the folder that holds it, a folder of
+        path: A VOC root, a YOLO root, its yaml or `obj.data`, a COCO json or the folder that holds it, a folder of
             images, or "builtin" for the procedural data set (a folder of that name is opened as "./builtin").
-        split: A part of it: a file of `ImageSets/Main` (VOC), a folder (YOLO, VOC beside images, images), a
-            part of the json's name (COCO), or train, val or test (builtin, which is "test" by default).
-            `train+val` joins two.
+        split: A part of it: a file of `ImageSets/Main` (VOC), a key of the yaml (YOLO), a folder, a part of
+            the json's name (COCO), or train, val or test (builtin, which is "test" by default). `valid` and
+            the like mean val. `train+val` joins two.
         labels: The class names to use, in this order: those of a trained detector. Boxes of other classes are
             left out and counted. By default the data set's own.
         strict: Make the first fault a `DataError`. By default faults are left out and counted in `summary`,

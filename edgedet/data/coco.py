@@ -37,6 +37,7 @@ _CHUNK, _LONGEST_MATCH = 2**20, 100
 # Files that lie beside the boxes in the original data set.
 _OTHER_TASKS = ("captions", "image_info", "panoptic", "person_keypoints", "stuff")
 
+_ANNOTATION_FOLDERS = ("annotation", "annotations")
 _ANY_JSON = "*.[jJ][sS][oO][nN]"
 
 _BAD_ENTRY = "entry of the json that cannot be read"
@@ -107,13 +108,20 @@ def _looks_like_coco(path: Path) -> bool:
 
 
 def _json_files(folder: Path) -> list[Path]:
-    found = sorted([*folder.glob(_ANY_JSON), *folder.glob(f"*/{_ANY_JSON}")])
-    return [path for path in found if _looks_like_coco(path)]
+    found = [*folder.glob(_ANY_JSON), *folder.glob(f"*/{_ANY_JSON}")]
+    for inner in folder.iterdir():
+        if inner.name.casefold() in _ANNOTATION_FOLDERS:
+            found += inner.glob(f"*/{_ANY_JSON}")
+    return [path for path in sorted(found) if _looks_like_coco(path)]
 
 
 def _root_of(path: Path) -> Path:
+    """The folder that holds the one of the annotations, else the json's."""
     folder = path if path.is_dir() else path.parent
-    return folder.parent if folder.name.casefold() in ("annotation", "annotations") else folder
+    above = (
+        place.parent for place in (folder, folder.parent) if place.name.casefold() in _ANNOTATION_FOLDERS
+    )
+    return next(above, folder)
 
 
 def _find_json(request: Request) -> list[Path]:

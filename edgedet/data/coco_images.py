@@ -63,7 +63,8 @@ class ImageFinder:
         self._own = {name.casefold() for name in own}
         self._families = {name for name in map(family, own) if name}
         self._base_names = Counter(_key(_parts(name)[-1]) for name in set(names) if _parts(name))
-        self._folder = self._choose(list(islice(dict.fromkeys(names), _PROBES)))
+        every = list(dict.fromkeys(names))
+        self._folder = self._choose(_spread(every)) or self._choose(every) or self._deeper(every)
         self._is_foreign = self._standing(self._folder) == _FOREIGN
 
     def find(self, name: str, summary: Summary) -> Path | None:
@@ -143,7 +144,8 @@ class ImageFinder:
             return _KIN
         return _FOREIGN if families and self._families else _NEUTRAL
 
-    def _choose(self, names: Sequence[str]) -> Path:
+    def _choose(self, names: Sequence[str]) -> Path | None:
+        """The folder of most of the names, None where no folder has one of them."""
         folders = _candidates(self._root, self._file)
         standing = {folder: self._standing(folder) for folder in folders}
         has_own = min(standing.values()) < _NEUTRAL
@@ -154,13 +156,14 @@ class ImageFinder:
             if found:
                 best = min((standing[folder], -n) for folder, n in found.items())
                 return self._only([f for f, n in found.items() if (standing[f], -n) == best], look, names)
-        if any(_parts(name) for name in names) and self._lies_deeper(names):
-            return self._root
-        raise self._not_found(folders, names)
+        return None
 
-    def _lies_deeper(self, names: Sequence[str]) -> bool:
+    def _deeper(self, names: Sequence[str]) -> Path:
+        """The root, where an image lies deeper in it than the folders that were looked into."""
         self._folder, self._is_foreign = self._root, False
-        return any(self._by_base_name(name) for name in names)
+        if any(self._by_base_name(name) for name in names if _parts(name)):
+            return self._root
+        raise self._not_found(names)
 
     def _only(self, folders: list[Path], look: _Look, names: Sequence[str]) -> Path:
         """The one that is meant: the json's own, the one called images, or any of equal contents."""
@@ -181,7 +184,8 @@ class ImageFinder:
     def _is_called_images(self, folder: Path) -> bool:
         return any(part.casefold() in _IMAGE_FOLDERS for part in folder.relative_to(self._root).parts)
 
-    def _not_found(self, folders: list[Path], names: Sequence[str]) -> DataError:
+    def _not_found(self, names: Sequence[str]) -> DataError:
+        folders = _candidates(self._root, self._file)
         more = f" and {len(folders) - _SHOWN} more" if len(folders) > _SHOWN else ""
         return DataError(
             f"the images of {self._file} cannot be found",
@@ -193,6 +197,12 @@ class ImageFinder:
 
 
 _Look = Callable[[Path, str], Path | None]
+
+
+def _spread(names: list[str]) -> list[str]:
+    """Names from all of the list: those of the first files may be the ones that were not copied."""
+    step = max(1, len(names) // _PROBES)
+    return names[::step][:_PROBES]
 
 
 def _each(look: _Look, folder: Path, names: Sequence[str]) -> list[Path | None]:

@@ -7,8 +7,9 @@ A split is what the description says; where that is not there, a folder of its n
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from itertools import islice
 from pathlib import Path, PurePosixPath
 
@@ -109,9 +110,10 @@ def _list_part(root: Path, file: Path, summary: Summary) -> Part:
     lines = [line.replace("\\", "/") for line in read_lines(file)]
     base_names = Counter(PurePosixPath(line).name for line in set(lines))
     images: list[Path] = []
+    folder_at = cache(existing)
     for line in lines:
         is_unique = base_names[PurePosixPath(line).name] == 1
-        image = next(filter(None, _listed(root, file.parent, line, is_unique)), None)
+        image = next(filter(None, _listed(line, (root, file.parent), is_unique, folder_at)), None)
         if image is None:
             summary.leave_out("listed image that is missing", line, image=True)
         else:
@@ -119,15 +121,17 @@ def _list_part(root: Path, file: Path, summary: Summary) -> Part:
     return Part(tuple(images))
 
 
-def _listed(root: Path, folder: Path, line: str, is_unique: bool) -> Iterator[Path | None]:
+def _listed(
+    line: str, bases: tuple[Path, Path], is_unique: bool, folder_at: Callable[[Path, str], Path | None]
+) -> Iterator[Path | None]:
     """What a line may mean, the likeliest first; the base name alone only where one line has it."""
     parts = PurePosixPath(line).parts
     for start in range(len(parts)):
         if len(parts) - start > 1 or is_unique:
             inner, name = "/".join(parts[start:-1]), parts[-1]
-            for base in (root, folder):
-                place = existing(base, inner)
-                yield _image_in(root, place, name) if place is not None else None
+            for base in bases:
+                place = folder_at(base, inner)
+                yield _image_in(bases[0], place, name) if place is not None else None
 
 
 def _image_in(root: Path, folder: Path, name: str) -> Path | None:

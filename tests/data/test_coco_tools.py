@@ -43,16 +43,25 @@ def write(tmp_path: Path) -> Write:
 @pytest.mark.parametrize(
     "folder", ["images/{}", "{}", "{}/images", "Images/{}2017", "data/{}_2017", "images/{}/cam1"]
 )
+@pytest.mark.parametrize("json_file", ["annotations/instances_{}.json", "Annotations/{}/a.json", "{}.json"])
 @pytest.mark.parametrize("split", ["train", "val"])
 def test_equal_names_in_the_folders_of_two_splits_are_those_of_the_split(
-    write: Write, tmp_path: Path, put_image, folder: str, split: str
+    write: Write, tmp_path: Path, put_image, folder: str, json_file: str, split: str
 ) -> None:
     for number, name in enumerate(("train", "val")):
-        file = write(["0001.png"], f"annotations/instances_{name}.json")
+        write(["0001.png"], json_file.format(name))
         put_image(tmp_path / folder.format(name) / "0001.png", 60 + number, 80)
     expected = f"{folder.format(split)}/0001.png"
     assert list(open_dataset(tmp_path, split).image_ids) == [expected]
-    assert list(open_dataset(file.with_name(f"instances_{split}.json")).image_ids) == [expected]
+    assert list(open_dataset(tmp_path / json_file.format(split)).image_ids) == [expected]
+
+
+def test_the_folder_is_found_where_the_first_images_are_missing(
+    write: Write, tmp_path: Path, put_image
+) -> None:
+    put_image(tmp_path / "images" / "150.png")
+    summary = open_dataset(write([f"{number}.png" for number in range(200)])).summary
+    assert (summary.images, summary.lost_images) == (1, 199)
 
 
 def test_an_image_that_the_folder_of_its_split_lacks_is_missing(
