@@ -214,7 +214,9 @@ READERS = Table(
         "coco": Entry("edgedet.data.coco:READER", "", "COCO json beside its images, or the folder of both"),
         "images": Entry("edgedet.data.folder:READER", "", "a folder of images, no boxes"),
         "voc": Entry("edgedet.data.voc:READER", "evaluate", "Annotations/*.xml, or xml beside images"),
-        "yolo": Entry("edgedet.data.yolo:READER", "", "images/, labels/ and *.yaml, or that yaml"),
+        "yolo": Entry(
+            "edgedet.data.yolo:READER", "", "images with txt labels and *.yaml or classes.txt, or that yaml"
+        ),
     },
 )
 

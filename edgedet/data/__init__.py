@@ -8,11 +8,13 @@ from pathlib import Path
 from edgedet import registry
 from edgedet.data.dataset import Dataset, LabelledImage, Reader, Request, Summary, SummaryRecord
 from edgedet.data.images import read_image
+from edgedet.data.unread import check_no_other_format
 from edgedet.errors import DataError, UsageError
 
 __all__ = ["Dataset", "LabelledImage", "Summary", "SummaryRecord", "open_dataset", "read_image"]
 
 BUILTIN = "builtin"
+WITHOUT_BOXES = "images"
 
 
 def open_dataset(
@@ -26,11 +28,11 @@ def open_dataset(
     """Open a data set, whatever its format.
 
     Args:
-        path: A VOC root, a YOLO root or its yaml, a COCO json or the folder that holds it, a folder of
+        path: A VOC root, a YOLO root, its yaml or `obj.data`, a COCO json or the folder that holds it, a folder of
             images, or "builtin" for the procedural data set (a folder of that name is opened as "./builtin").
-        split: A part of it: a file of `ImageSets/Main` (VOC), a folder (YOLO, VOC beside images, images), a
-            part of the json's name (COCO), or train, val or test (builtin, which is "test" by default).
-            `train+val` joins two.
+        split: A part of it: a file of `ImageSets/Main` (VOC), a key of the yaml (YOLO), a folder, a part of
+            the json's name (COCO), or train, val or test (builtin, which is "test" by default). `valid` and
+            the like mean val. `train+val` joins two.
         labels: The class names to use, in this order: those of a trained detector. Boxes of other classes are
             left out and counted. By default the data set's own.
         strict: Make the first fault a `DataError`. By default faults are left out and counted in `summary`,
@@ -71,7 +73,10 @@ def _reader(path: str, data_format: str | None) -> Reader:
     place = Path(path)
     for reader in readers:
         if reader.recognises(place):
+            if reader is registry.READERS.load(WITHOUT_BOXES):
+                check_no_other_format(place)
             return reader
+    check_no_other_format(place)
     looked_for = "; ".join(f"{name}: {registry.READERS.entry(name).summary}" for name in registry.READERS)
     raise DataError(
         f"{path} is not a data set",

@@ -1,7 +1,8 @@
 """COCO json: one file of images, annotations and categories, beside the images or in `annotations/`.
 
-The folder of the images is found by their names. A split picks the json of a folder: `--split val2017` takes
-`annotations/instances_val2017.json`, or the one json in the folder `val2017/`.
+A split picks the json of a folder: `--split val2017` takes `annotations/instances_val2017.json`, or the one
+json in the folder `val2017/`; `coco_images` finds the images. One file under two ids is one image with the
+boxes of both; one id for two files leaves both out, since their boxes cannot be told apart.
 
 Labels: the categories in the order of their ids, so that class ids have no holes. Crowds are ignored, not
 learnt. Source of the format: cocodataset.org, "Data format", sections 1 and 2.
@@ -11,26 +12,46 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
-from itertools import islice
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from edgedet.data.coco_entries import POLYGON_BOX, corners_of, flag, identifier, stated_size
+from edgedet.data.coco_images import ImageFinder
 from edgedet.data.dataset import ALL_IMAGES, Reader, Request, Summary
-from edgedet.data.indexed import IndexedDataset, Objects, Record, relative_inside
+from edgedet.data.indexed import IndexedDataset, Objects, relative_inside
+from edgedet.data.splits import family, same_names
 from edgedet.errors import DataError
 from edgedet.text import printable
 
+_Document = dict[str, list[Any]]
+_Entry = dict[str, Any]
+
 _SECTIONS = ("images", "annotations", "categories")
 
-# A COCO document starts with one of its sections; this tells it from other json without reading all of it.
+# A COCO document starts with one of its sections; other json is read on until it has two of them.
 _STARTS_LIKE_COCO = re.compile(rb'\s*\{\s*"(info|licenses|type|images|annotations|categories)"')
+_SECTION = re.compile(rb'"(images|annotations)"\s*:\s*\[')
+_CHUNK, _LONGEST_MATCH = 2**20, 100
 
-# So many images are looked up in each folder that could hold them.
-_PROBES = 50
+# Files that lie beside the boxes in the original data set.
+_OTHER_TASKS = ("captions", "image_info", "panoptic", "person_keypoints", "stuff")
+
+_ANNOTATION_FOLDERS = ("annotation", "annotations")
+_ANY_JSON = "*.[jJ][sS][oO][nN]"
 
 _BAD_ENTRY = "entry of the json that cannot be read"
-_BAD_NAME = "image that cannot be looked up"
+
+
+@dataclass(slots=True)
+class _Image:
+    """One file and the objects of all its entries."""
+
+    path: Path
+    objects: Objects
+    size_hw: tuple[int, int] | None
+    entries: int = 1
 
 
 def read(request: Request) -> IndexedDataset:
@@ -42,13 +63,17 @@ def read(request: Request) -> IndexedDataset:
     summary = Summary(strict=request.strict)
     files = _find_json(request)
     documents = [_load(file) for file in files]
-    root = _root_of(files[0])
+    root = _root_of(request.path)
     names = _category_names(documents)
     labels = request.labels or tuple(dict.fromkeys(names[key] for key in sorted(names)))
-    records: dict[str, Record] = {}
-    for file, document in zip(files, documents, strict=True):
-        _index(root, file, document, labels, summary, records)
-    return IndexedDataset(request, root, "coco", labels, list(records.values()), summary)
+    index = _Index(root, labels, summary)
+    for number, (file, document) in enumerate(zip(files, documents, strict=True)):
+        index.add(file, request.splits[number] if request.splits else None, document)
+    records = [
+        image.objects.record(image_id, image.path, size_hw=image.size_hw)
+        for image_id, image in index.images.items()
+    ]
+    return IndexedDataset(request, root, "coco", labels, records, summary)
 
 
 def recognises(path: Path) -> bool:
@@ -62,21 +87,42 @@ READER = Reader(recognises, read, rank=2)
 
 
 def _looks_like_coco(path: Path) -> bool:
+    found: set[bytes] = set()
+    tail = b""
     try:
         with path.open("rb") as file:
-            return _STARTS_LIKE_COCO.match(file.read(4096)) is not None
+            while chunk := file.read(_CHUNK):
+                chunk = chunk.replace(b"\0", b"")  # UTF-16 and UTF-32
+                if not found and not tail:
+                    chunk = chunk.removeprefix(b"\xef\xbb\xbf").lstrip(b"\xff\xfe")
+                    if _STARTS_LIKE_COCO.match(chunk):
+                        return True
+                    if not chunk.lstrip().startswith(b"{"):
+                        return False
+                found |= {match[1] for match in _SECTION.finditer(tail + chunk)}
+                if len(found) == 2:
+                    return True
+                tail = chunk[-_LONGEST_MATCH:]
     except OSError:
         return False
+    return False
 
 
 def _json_files(folder: Path) -> list[Path]:
-    return [
-        path for path in sorted([*folder.glob("*.json"), *folder.glob("*/*.json")]) if _looks_like_coco(path)
-    ]
+    found = [*folder.glob(_ANY_JSON), *folder.glob(f"*/{_ANY_JSON}")]
+    for inner in folder.iterdir():
+        if inner.name.casefold() in _ANNOTATION_FOLDERS:
+            found += inner.glob(f"*/{_ANY_JSON}")
+    return [path for path in sorted(found) if _looks_like_coco(path)]
 
 
-def _root_of(file: Path) -> Path:
-    return file.parent.parent if file.parent.name == "annotations" else file.parent
+def _root_of(path: Path) -> Path:
+    """The folder that holds the one of the annotations, else the json's."""
+    folder = path if path.is_dir() else path.parent
+    above = (
+        place.parent for place in (folder, folder.parent) if place.name.casefold() in _ANNOTATION_FOLDERS
+    )
+    return next(above, folder)
 
 
 def _find_json(request: Request) -> list[Path]:
@@ -90,15 +136,12 @@ def _find_json(request: Request) -> list[Path]:
             )
         return [request.path]
     files = _json_files(request.path)
-    # Panoptic, caption and keypoint files lie beside the boxes in the original data set.
-    files = [file for file in files if file.name.startswith("instances")] or files
+    files = [file for file in files if not file.name.startswith(_OTHER_TASKS)] or files
     return [_pick(request, files, split) for split in request.splits or (None,)]
 
 
 def _pick(request: Request, files: Sequence[Path], split: str | None) -> Path:
-    fitting = [
-        f for f in files if split is None or split in (f.stem, f.parent.name, f.stem.partition("_")[2])
-    ]
+    fitting = list(files) if split is None else _of_split(files, split)
     if len(fitting) == 1:
         return fitting[0]
     raise DataError(
@@ -111,7 +154,24 @@ def _pick(request: Request, files: Sequence[Path], split: str | None) -> Path:
     )
 
 
-def _load(file: Path) -> dict[str, list[dict[str, Any]]]:
+def _of_split(files: Sequence[Path], split: str) -> list[Path]:
+    """The json files of a split: by the very name first, then by another form of it (val, valid)."""
+    exact = [f for f in files if split in (f.stem, f.parent.name, f.stem.partition("_")[2])]
+    if exact:
+        return exact
+    words = {file: _split_words(file) for file in files}
+    names = same_names(split, (word for found in words.values() for word in found))
+    return [file for file in files if set(words[file]) & set(names)]
+
+
+def _split_words(file: Path) -> list[str]:
+    """The words of a json's name or folder that name a split; none where they name several splits."""
+    words = [word for word in re.split(r"[_\-. ]+", file.stem) if family(word)]
+    words += [file.parent.name] if family(file.parent.name) else []
+    return words if len({family(word) for word in words}) == 1 else []
+
+
+def _load(file: Path) -> _Document:
     try:
         document = json.loads(file.read_bytes())
     except (ValueError, RecursionError, OSError) as exc:
@@ -131,14 +191,15 @@ def _load(file: Path) -> dict[str, list[dict[str, Any]]]:
             expected=f"an object with the lists {', '.join(_SECTIONS)}",
             fix="give the json with the boxes (instances_*.json)",
         )
-    return {key: [entry for entry in document[key] if isinstance(entry, dict)] for key in _SECTIONS}
+    return {key: document[key] for key in _SECTIONS}
 
 
-def _category_names(documents: Sequence[dict[str, list[dict[str, Any]]]]) -> dict[int, str]:
-    names: dict[int, str] = {}
+def _category_names(documents: Sequence[_Document]) -> dict[int | str, str]:
+    names: dict[int | str, str] = {}
     for entry in (entry for document in documents for entry in document["categories"]):
-        key, name = entry.get("id"), entry.get("name")
-        if not isinstance(key, int) or not isinstance(name, str):
+        key = identifier(entry.get("id")) if isinstance(entry, dict) else None
+        name = entry.get("name") if isinstance(entry, dict) else None
+        if key is None or not isinstance(name, str):
             continue
         if names.setdefault(key, printable(name)) != printable(name):
             raise DataError(
@@ -147,105 +208,88 @@ def _category_names(documents: Sequence[dict[str, list[dict[str, Any]]]]) -> dic
                 expected="an id for each category, the same in every split",
                 fix="give every category its own id",
             )
-    return names
+    return dict(sorted(names.items(), key=_by_number))
 
 
-def _index(
-    root: Path,
-    file: Path,
-    document: dict[str, list[dict[str, Any]]],
-    labels: tuple[str, ...],
-    summary: Summary,
-    records: dict[str, Record],
-) -> None:
-    """Add the records of one json to `records`, by image id."""
-    ids = {name: index for index, name in enumerate(labels)}
-    categories = _category_names([document])
-    folder = _image_folder(root, file, document)
-    images: dict[object, dict[str, Any]] = {}
-    objects: dict[object, Objects] = {}
-    for entry in document["images"]:
-        key, name = entry.get("id"), entry.get("file_name")
-        if not isinstance(key, int | str) or not isinstance(name, str) or "\0" in name:
-            summary.leave_out(_BAD_ENTRY, file.name, f"image {key!r}", image=True)
-        elif key in images:
-            summary.leave_out("image whose id is taken", name, repr(key))
+def _by_number(item: tuple[int | str, str]) -> tuple[bool, int, str]:
+    key = item[0]
+    return (True, 0, key) if isinstance(key, str) else (False, key, "")
+
+
+class _Index:
+    """The images of one json after another, by image id."""
+
+    def __init__(self, root: Path, labels: Sequence[str], summary: Summary) -> None:
+        self.images: dict[str, _Image] = {}
+        self._root, self._summary = root, summary
+        self._ids = {name: index for index, name in enumerate(labels)}
+
+    def add(self, file: Path, split: str | None, document: _Document) -> None:
+        """Add the images of a json and their boxes."""
+        categories = _category_names([document])
+        entries = self._entries(file, document["images"])
+        names = [entry["file_name"] for group in entries.values() for entry in group[:1]]
+        finder = ImageFinder(self._root, file, split, names)
+        images: dict[int | str, _Image | None] = {}
+        for key, group in entries.items():
+            images[key] = self._image(group, key, finder)
+        for entry in document["annotations"]:
+            image_key = identifier(entry.get("image_id")) if isinstance(entry, dict) else None
+            if image_key is None or image_key not in images:
+                detail = repr(entry.get("image_id") if isinstance(entry, dict) else entry)[:100]
+                self._summary.leave_out("box of an unknown image", file.name, detail)
+            elif (image := images[image_key]) is not None:
+                self._add_object(image, entry, categories)
+
+    def _entries(self, file: Path, images: Iterable[object]) -> dict[int | str, list[_Entry]]:
+        """The entries of images by id."""
+        groups: dict[int | str, list[_Entry]] = {}
+        for entry in images:
+            key = identifier(entry.get("id")) if isinstance(entry, dict) else None
+            name = entry.get("file_name") if isinstance(entry, dict) else None
+            if key is None or not isinstance(name, str) or not name or "\0" in name:
+                self._summary.leave_out(_BAD_ENTRY, file.name, f"image {repr(entry)[:100]}", image=True)
+            elif isinstance(entry, dict):
+                groups.setdefault(key, []).append(entry)
+        return groups
+
+    def _image(self, group: Sequence[_Entry], key: int | str, finder: ImageFinder) -> _Image | None:
+        """The image of the entries with one id, None after counting why there is none."""
+        entry = group[0]
+        if len({entry["file_name"] for entry in group}) > 1:
+            for entry in group:
+                self._summary.leave_out("image whose id is taken", entry["file_name"], repr(key), image=True)
+            return None
+        name, size_hw = entry["file_name"], stated_size(entry)
+        path = finder.find(name, self._summary)
+        image_id = None if path is None else relative_inside(self._root, path)
+        if path is None or image_id is None:
+            return None
+        image = self.images.get(image_id)
+        if image is None:
+            image = self.images[image_id] = _Image(path, Objects(self._summary, name), size_hw)
+        elif image.size_hw is not None and size_hw is not None and image.size_hw != size_hw:
+            self._summary.leave_out("image that is listed in two sizes", name, image=True)
+            return None
         else:
-            images[key] = entry
-            objects[key] = Objects(summary, name)
-    for entry in document["annotations"]:
-        key = entry.get("image_id")
-        if not isinstance(key, int | str) or key not in objects:
-            summary.leave_out("box of an unknown image", file.name, repr(key))
-            continue
-        category = entry.get("category_id")
-        name = categories.get(category) if isinstance(category, int) else None
-        objects[key].add(
-            _corners(entry.get("bbox")),
-            None if name is None else ids.get(name),
-            category if name is None else name,
-            ignore=bool(entry.get("iscrowd", 0)),
+            self._summary.correct("image that is listed twice", name)
+            image.entries += 1
+        return image
+
+    def _add_object(self, image: _Image, entry: _Entry, categories: dict[int | str, str]) -> None:
+        category = identifier(entry.get("category_id"))
+        name = None if category is None else categories.get(category)
+        class_id = None if name is None else self._ids.get(name)
+        corners, is_around_polygon = corners_of(entry)
+        if image.entries > 1 and image.objects.has(corners, class_id):
+            self._summary.correct("box that is listed twice", image.path.name)
+            return
+        if is_around_polygon:
+            self._summary.correct(POLYGON_BOX, image.path.name)
+        image.objects.add(
+            corners,
+            class_id,
+            entry.get("category_id") if name is None else name,
+            ignore=flag(entry.get("iscrowd", 0)),
             area=entry.get("area"),
         )
-    for key, entry in images.items():
-        path = folder / entry["file_name"]
-        try:
-            image_id, is_there = relative_inside(root, path), path.is_file()
-        except (OSError, ValueError) as exc:
-            summary.leave_out(_BAD_NAME, entry["file_name"], f"{type(exc).__name__}: {exc}", image=True)
-            continue
-        if image_id is None:
-            summary.leave_out("path that leaves the data set", entry["file_name"], image=True)
-        elif not is_there:
-            summary.leave_out("image that is missing", entry["file_name"], image=True)
-        elif image_id in records:
-            summary.leave_out("image whose name is taken", entry["file_name"])
-        else:
-            records[image_id] = objects[key].record(image_id, path, size_hw=_stated_size(entry))
-
-
-def _corners(bbox: object) -> list[object]:
-    """COCO's x, y, width, height as corners; what is no such list is returned as it is, for the message."""
-    if not isinstance(bbox, list) or len(bbox) != 4 or not all(isinstance(v, int | float) for v in bbox):
-        return [bbox]
-    try:
-        x, y, width, height = (float(value) for value in bbox)
-    except OverflowError:
-        return [bbox]
-    return [x, y, x + width, y + height]
-
-
-def _stated_size(entry: dict[str, Any]) -> tuple[int, int] | None:
-    height, width = entry.get("height"), entry.get("width")
-    return (
-        (height, width) if isinstance(height, int) and isinstance(width, int) and height and width else None
-    )
-
-
-def _is_file(path: Path) -> bool:
-    try:
-        return path.is_file()
-    except (OSError, ValueError):
-        return False
-
-
-def _image_folder(root: Path, file: Path, document: dict[str, list[dict[str, Any]]]) -> Path:
-    """The folder in which most of the first images lie."""
-    bases = dict.fromkeys([file.parent, root, file.parent / "images", root / "images"])
-    folders = [base for base in bases if base.is_dir()]
-    folders += [child for base in folders for child in sorted(base.iterdir()) if child.is_dir()]
-    names = [name for entry in document["images"] if isinstance(name := entry.get("file_name"), str)]
-    probes = [name for name in islice(names, _PROBES) if "\0" not in name]
-
-    def found(folder: Path) -> int:
-        return sum(_is_file(folder / name) for name in probes)
-
-    best = max(folders, key=found)
-    if not found(best):
-        raise DataError(
-            f"the images of {file} cannot be found",
-            got=f"no {probes[0]}" if probes else "no image in the json",
-            expected=f"its images in one of {', '.join(str(folder) for folder in dict.fromkeys(folders))}",
-            fix="put the json beside its images, or into annotations/ beside images/",
-        )
-    return best

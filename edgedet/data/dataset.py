@@ -10,6 +10,7 @@ from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field
 
 from edgedet.boxes import Floats, Ints
 from edgedet.errors import DataError
@@ -97,6 +98,7 @@ class SummaryRecord(Value):
     lost_images: int
     problems: dict[str, int]
     examples: dict[str, tuple[str, ...]]
+    corrections: dict[str, int] = Field(default_factory=dict)
 
     def without(self, reason: str) -> SummaryRecord:
         """The same but for one reason."""
@@ -106,11 +108,19 @@ class SummaryRecord(Value):
     @property
     def left_out(self) -> str:
         """What was left out, with names of the first files, or ""."""
-        return ", ".join(self._line(reason) for reason in sorted(self.problems))
+        return self._lines(self.problems)
 
-    def _line(self, reason: str) -> str:
+    @property
+    def corrected(self) -> str:
+        """What was read otherwise than it is written, with names of the first files, or ""."""
+        return self._lines(self.corrections)
+
+    def _lines(self, counts: dict[str, int]) -> str:
+        return ", ".join(f"{counts[reason]} × {reason}{self._named(reason)}" for reason in sorted(counts))
+
+    def _named(self, reason: str) -> str:
         names = self.examples.get(reason, ())
-        return f"{self.problems[reason]} × {reason}" + (f" ({', '.join(names)})" if names else "")
+        return f" ({', '.join(names)})" if names else ""
 
 
 @dataclass(slots=True)
@@ -124,6 +134,7 @@ class Summary:
             measurement over the others is not one of the whole data set.
         problems: How often each reason left something out; a reason is a noun in the singular.
         examples: Names of the first files for each reason.
+        corrections: How often each reason made a reader use something otherwise than it is written.
         unknown_classes: Boxes left out because their class is none of the labels, by its name.
         strict: Raise instead of leaving out.
     """
@@ -133,6 +144,7 @@ class Summary:
     lost_images: int = 0
     problems: Counter[str] = field(default_factory=Counter)
     examples: dict[str, list[str]] = field(default_factory=dict)
+    corrections: Counter[str] = field(default_factory=Counter)
     unknown_classes: Counter[str] = field(default_factory=Counter)
     strict: bool = False
 
@@ -148,15 +160,32 @@ class Summary:
         Raises:
             DataError: The data set is read strictly.
         """
+        self._note(reason, where, detail)
+        self.problems[reason] += 1
+        self.lost_images += image
+
+    def correct(self, reason: str, where: str, detail: str = "") -> None:
+        """Count something that is used, but otherwise than it is written.
+
+        Args:
+            reason: What it is, in the singular: "box with swapped corners".
+            where: The file that it is in.
+            detail: What was found there, for the error of a strict reader.
+
+        Raises:
+            DataError: The data set is read strictly.
+        """
+        self._note(reason, where, detail)
+        self.corrections[reason] += 1
+
+    def _note(self, reason: str, where: str, detail: str) -> None:
         if self.strict:
             raise DataError(
-                f"{where} has a fault",
+                f"{printable(where)} has a fault",
                 got=f"{reason}{': ' if detail else ''}{detail}",
                 expected="a data set without faults, since it is read strictly",
                 fix="mend or remove what is named, or read without strict",
             )
-        self.problems[reason] += 1
-        self.lost_images += image
         names = self.examples.setdefault(reason, [])
         where = printable(where)
         if len(names) < _EXAMPLES and where not in names:
@@ -184,12 +213,14 @@ class Summary:
             lost_images=self.lost_images,
             problems=dict(sorted(self.problems.items())),
             examples={reason: tuple(names) for reason, names in sorted(self.examples.items())},
+            corrections=dict(sorted(self.corrections.items())),
         )
 
     def __str__(self) -> str:
         text = f"{self.images} images, {self.boxes} boxes"
-        left_out = self.record().left_out
-        return f"{text}; left out: {left_out}" if left_out else text
+        record = self.record()
+        text += f"; left out: {record.left_out}" if record.left_out else ""
+        return text + (f"; corrected: {record.corrected}" if record.corrected else "")
 
 
 class Dataset(Protocol):

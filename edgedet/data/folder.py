@@ -7,6 +7,7 @@ from pathlib import Path
 from edgedet.data.dataset import Reader, Request, Summary, no_such_split
 from edgedet.data.images import list_images
 from edgedet.data.indexed import IndexedDataset, Objects, relative_inside
+from edgedet.data.splits import same_names
 
 
 def read(request: Request) -> IndexedDataset:
@@ -17,15 +18,23 @@ def read(request: Request) -> IndexedDataset:
     """
     root, summary = request.path, Summary(strict=request.strict)
     records = []
-    for folder in [root / split for split in request.splits] or [root]:
-        if not folder.is_dir() or relative_inside(root, folder) is None:
-            raise no_such_split(root, folder.name, _sub_folders(root))
+    for folder in [_split_folder(root, split) for split in request.splits] or [root]:
         for path in list_images(folder, recursive=True):
             if (image_id := relative_inside(root, path)) is None:
                 summary.leave_out("path that leaves the data set", path.name, image=True)
             else:
                 records.append(Objects(summary, image_id).record(image_id, path))
     return IndexedDataset(request, root, "images", request.labels or (), records, summary)
+
+
+def _split_folder(root: Path, split: str) -> Path:
+    if (root / split).is_dir() and relative_inside(root, root / split) is not None:
+        return root / split
+    names = _sub_folders(root)
+    alike = same_names(split, names)
+    if len(alike) != 1 or relative_inside(root, root / alike[0]) is None:
+        raise no_such_split(root, split, names)
+    return root / alike[0]
 
 
 def _sub_folders(root: Path) -> list[str]:

@@ -8,7 +8,8 @@ wrong with which file, and a file that ends too early is a failure.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import os
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import cv2
@@ -64,15 +65,36 @@ def read_image(path: Path | str) -> Image:
 
 
 def list_images(folder: Path, *, recursive: bool = False) -> list[Path]:
-    """Files in `folder` whose name ends as images' do, sorted by path, hidden ones left out."""
-    found: Iterable[Path] = folder.rglob("*") if recursive else folder.iterdir()
+    """Files in `folder` whose name ends as images' do, sorted by path, hidden ones left out.
+
+    Args:
+        folder: Where to look.
+        recursive: In its sub-folders too, also in those that are links.
+    """
+    found: Iterable[Path] = files_below(folder) if recursive else folder.iterdir()
     return sorted(
         path
         for path in found
-        if path.suffix.lower() in IMAGE_SUFFIXES
-        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
-        and not path.is_dir()
+        if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".") and not path.is_dir()
     )
+
+
+def has_images(folder: Path) -> bool:
+    """Whether an image lies in a folder or below it."""
+    return any(path.suffix.lower() in IMAGE_SUFFIXES for path in files_below(folder))
+
+
+def files_below(folder: Path) -> Iterator[Path]:
+    """Files in a folder and its sub-folders, links to folders included, each folder once; no hidden ones."""
+    seen: set[str] = set()
+    for place, folders, names in os.walk(folder, followlinks=True):
+        real = os.path.realpath(place)
+        if real in seen:
+            folders.clear()
+            continue
+        seen.add(real)
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        yield from (Path(place, name) for name in sorted(names) if not name.startswith("."))
 
 
 def _read_bytes(path: Path) -> bytes:

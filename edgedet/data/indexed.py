@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,8 +17,8 @@ from edgedet.data.images import read_image
 from edgedet.errors import DataError
 
 # Past this a coordinate is as meaningless as an infinite one.
-_LARGEST_COORDINATE = 1e9
-_LARGEST_AREA = _LARGEST_COORDINATE**2
+LARGEST_COORDINATE = 1e9
+_LARGEST_AREA = LARGEST_COORDINATE**2
 
 _Corners = tuple[float, float, float, float]
 
@@ -89,6 +90,14 @@ class Objects:
             self._class_ids.append(class_id)
             self._ignore.append(ignore)
             self._areas.append(_area(area))
+
+    def has(self, corners: Sequence[object], class_id: int | None) -> bool:
+        """Whether this very box was added before."""
+        box = _numbers(corners)
+        return any(
+            known == box and known_id == class_id
+            for known, known_id in zip(self._boxes, self._class_ids, strict=True)
+        )
 
     def record(
         self, image_id: str, path: Path, *, fractions: bool = False, size_hw: tuple[int, int] | None = None
@@ -200,6 +209,7 @@ class IndexedDataset:
 
 def relative_inside(root: Path, path: Path) -> str | None:
     """`path` relative to `root`, with forward slashes; None where it leaves `root`, be it through a link."""
+    path = Path(os.path.normpath(path)) if ".." in path.parts else path
     try:
         if not path.resolve().is_relative_to(root.resolve()):
             return None
@@ -217,7 +227,7 @@ def _numbers(values: Sequence[object]) -> _Corners | None:
     except (TypeError, ValueError, OverflowError):
         return None
     box = (x1, y1, x2, y2)
-    return box if all(math.isfinite(x) and abs(x) < _LARGEST_COORDINATE for x in box) else None
+    return box if all(math.isfinite(x) and abs(x) < LARGEST_COORDINATE for x in box) else None
 
 
 def _area(stated: object) -> float:

@@ -1,23 +1,28 @@
 """YOLO txt: one label file an image, one row an object: class index, centre x, centre y, width, height.
 
-Numbers are fractions of the image's sides. Rows of a polygon (class index, then x and y of three points or
-more) become the box around it. Both layouts are read: `images/SPLIT` with `labels/SPLIT`, and `SPLIT/images`
-with `SPLIT/labels`. A split names such a folder, or a key of the yaml (`train: images/train2017`). Without a
-split every folder is used. An image without a label file is background, which is legal.
+Numbers are fractions of the image's sides; `yolo_rows` says which other rows are read. Labels lie in
+`labels/` where images lie in `images/`, in `labels/` of the root, or beside the images (`yolo_labels`). A
+split is what the yaml or `obj.data` says, or a folder (`yolo_places`). Without a split every folder is used.
+An image without a label file is background, which is legal; a folder of which no image has one is counted.
 
-Labels: `names` of the yaml in the root, in its order; otherwise the lines of `classes.txt`.
+Labels: `names` of the yaml, in its order; otherwise the lines of `classes.txt` and the like (`yolo_layout`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
-from edgedet.data.dataset import Reader, Request, Summary, no_such_split
-from edgedet.data.images import list_images
+from edgedet.data.dataset import Reader, Request, Summary
 from edgedet.data.indexed import IndexedDataset, Objects, Record, relative_inside
-from edgedet.data.yolo_yaml import Description, read_description
+from edgedet.data.text import decode
+from edgedet.data.yolo_labels import LabelFinder
+from edgedet.data.yolo_layout import Layout, is_description, layout_of
+from edgedet.data.yolo_places import Part, has_labels, parts_of
+from edgedet.data.yolo_rows import rows
 from edgedet.errors import DataError
+
+_UNLABELLED = "image of a folder without label files, taken as background"
 
 
 def read(request: Request) -> IndexedDataset:
@@ -26,159 +31,86 @@ def read(request: Request) -> IndexedDataset:
     Raises:
         DataError: There is no such split, no class names, or no usable image.
     """
-    root = request.path.parent if request.path.is_file() else request.path
     summary = Summary(strict=request.strict)
-    description = _describe(request.path, root)
-    own = description.names
-    labels = request.labels or own
-    # Class indices of the files are those of the data set's own names; a detector's labels are found by name.
-    names = own or labels
-    class_ids = {index: labels.index(name) for index, name in enumerate(names) if name in labels}
-    records: dict[str, Record] = {}
-    for folder in _folders(root, request, description):
-        _index(root, folder, names, class_ids, summary, records)
-    return IndexedDataset(request, root, "yolo", labels, list(records.values()), summary)
+    layout = layout_of(request.path)
+    if not layout.names and not request.labels:
+        raise DataError(
+            f"{layout.root} has no class names",
+            got="no yaml with names and no classes.txt",
+            expected="names: in a yaml of the root, as a list or as index: name",
+            fix="write one, or pass the labels",
+        )
+    labels = request.labels or layout.names
+    index = _Index(layout, labels, summary)
+    for part in parts_of(layout, request.splits, summary):
+        index.add(part, is_joined=len(request.splits) > 1)
+    return IndexedDataset(request, layout.root, "yolo", labels, list(index.records.values()), summary)
 
 
 def recognises(path: Path) -> bool:
-    """A yaml with names, or a folder with images and label files in one of the two layouts."""
+    """A yaml or `obj.data`, or a folder with images and label files in one of the layouts."""
     if path.is_file():
-        return path.suffix.lower() in (".yaml", ".yml")
-    return path.is_dir() and any(_labels_of(path, folder).is_dir() for folder in _image_folders(path))
+        return is_description(path)
+    if not path.is_dir():
+        return False
+    try:
+        layout = layout_of(path)
+    except DataError:  # says `read`, if it is one
+        layout = Layout(path)
+    return has_labels(layout)
 
 
 READER = Reader(recognises, read, rank=1)
 
 
-def _describe(path: Path, root: Path) -> Description:
-    if path.is_file():
-        return read_description(path)
-    for file in sorted([*root.glob("*.yaml"), *root.glob("*.yml")]):
-        description = read_description(file)
-        if description.names:
-            return description
-    classes = root / "classes.txt"
-    lines = classes.read_text("utf-8-sig", errors="replace").splitlines() if classes.is_file() else []
-    return Description(tuple(line.strip() for line in lines if line.strip()), {})
+class _Index:
+    """Records of images, by image id."""
 
+    def __init__(self, layout: Layout, labels: Sequence[str], summary: Summary) -> None:
+        self.records: dict[str, Record] = {}
+        self._layout, self._summary = layout, summary
+        # Class indices of the files are those of the data set's own names; labels are found by name.
+        self._names = layout.names or tuple(labels)
+        self._class_ids = {index: labels.index(n) for index, n in enumerate(self._names) if n in labels}
+        self._finder = LabelFinder(layout.root)
+        self._owners: dict[Path, Path] = {}
 
-def _image_folders(root: Path) -> list[Path]:
-    """Every folder that holds images as either layout has them."""
-    images = root / "images"
-    folders = [images, *(sorted(p for p in images.iterdir() if p.is_dir()) if images.is_dir() else ())]
-    folders += sorted(p / "images" for p in root.iterdir() if p.is_dir() and p != images)
-    return [folder for folder in folders if folder.is_dir()]
+    def add(self, part: Part, *, is_joined: bool) -> None:
+        """Add the images of a part; of those that were there before, only joined splits count one."""
+        labels = {image: self._finder.find(image) for image in part.images}
+        labelled = {image.parent for image, path in labels.items() if path is not None}
+        for image, path in labels.items():
+            image_id = relative_inside(self._layout.root, image)
+            if image_id is None:
+                self._summary.leave_out("path that leaves the data set", image.name, image=True)
+            elif image_id in self.records:
+                if is_joined:
+                    self._summary.correct("image that is listed twice", image_id)
+            elif self._owners.setdefault(path or image.with_suffix(""), image) != image:
+                self._summary.leave_out("image whose name is taken", image.name)
+            else:
+                if image.parent not in labelled:
+                    self._summary.correct(_UNLABELLED, image_id)
+                self._add(image_id, image, path)
+        for orphan in self._finder.orphans(part.folder) if part.folder is not None else ():
+            self._summary.leave_out("label file without an image", orphan.name, image=True)
 
-
-def _labels_of(root: Path, folder: Path) -> Path:
-    """The label folder of an image folder: the last `images` below the root becomes `labels`."""
-    parts = list(folder.relative_to(root).parts)
-    if "images" not in parts:
-        return folder
-    parts[len(parts) - 1 - parts[::-1].index("images")] = "labels"
-    return root.joinpath(*parts)
-
-
-def _folders(root: Path, request: Request, description: Description) -> list[Path]:
-    if not description.names and not request.labels:
-        raise DataError(
-            f"{root} has no class names",
-            got="no yaml with names and no classes.txt",
-            expected="names: in a yaml of the root, as a list or as index: name",
-            fix="write one, or pass the labels",
-        )
-    if not request.splits:
-        return [folder for folder in _image_folders(root) if list_images(folder)]
-    return [_folder_of(root, split, description) for split in request.splits]
-
-
-def _folder_of(root: Path, split: str, description: Description) -> Path:
-    named = description.splits.get(split)
-    options = [root / "images" / split, root / split / "images"] + ([root / named] if named else [])
-    for folder in options:
-        if _is_inside(root, folder):
-            return folder
-    raise no_such_split(root, split, _splits(root, description))
-
-
-def _is_inside(root: Path, folder: Path) -> bool:
-    return folder.is_dir() and relative_inside(root, folder) is not None
-
-
-def _splits(root: Path, description: Description) -> list[str]:
-    """The names of all splits: keys of the yaml and folders, but not `images/` itself."""
-    names = {name for name, folder in description.splits.items() if _is_inside(root, root / folder)}
-    for folder in _image_folders(root):
-        if folder != root / "images" and list_images(folder):
-            names.add(folder.name if folder.parent == root / "images" else folder.parent.name)
-    return sorted(names)
-
-
-def _index(
-    root: Path,
-    folder: Path,
-    names: Sequence[str],
-    class_ids: dict[int, int],
-    summary: Summary,
-    records: dict[str, Record],
-) -> None:
-    labels = _labels_of(root, folder)
-    stems: set[str] = set()
-    for image in list_images(folder):
-        image_id = relative_inside(root, image)
-        if image_id is None:
-            summary.leave_out("path that leaves the data set", image.name, image=True)
-        elif image.stem in stems or image_id in records:
-            summary.leave_out("image whose name is taken", image.name)
-        else:
-            stems.add(image.stem)
-            text = _label_text(labels / f"{image.stem}.txt", summary)
-            if text is None:
-                continue
-            objects = Objects(summary, f"{image.stem}.txt")
-            for corners, index in _rows(text, f"{image.stem}.txt", summary):
-                name = names[index] if index < len(names) else index
-                objects.add(corners, class_ids.get(index), name)
-            records[image_id] = objects.record(image_id, image, fractions=True)
-    for orphan in sorted(labels.glob("*.txt")) if labels != folder else ():
-        if orphan.stem not in stems:
-            summary.leave_out("label file without an image", orphan.name, image=True)
+    def _add(self, image_id: str, image: Path, path: Path | None) -> None:
+        text = "" if path is None else _label_text(path, self._summary)
+        if text is None:
+            return
+        where = f"{image.stem}.txt"
+        objects = Objects(self._summary, where)
+        for corners, index in rows(text, where, self._layout.keypoints, self._summary):
+            name = self._names[index] if index < len(self._names) else index
+            objects.add(corners, self._class_ids.get(index), name)
+        self.records[image_id] = objects.record(image_id, image, fractions=True)
 
 
 def _label_text(path: Path, summary: Summary) -> str | None:
-    """What a label file says: nothing where there is none, None after counting one that cannot be read."""
-    if not path.exists():
-        return ""
+    """What a label file says, None after counting one that cannot be read."""
     try:
-        return path.read_text("utf-8-sig")
+        return decode(path.read_bytes())
     except (OSError, UnicodeDecodeError) as exc:
         summary.leave_out("label file that cannot be read", path.name, f"{exc}", image=True)
         return None
-
-
-def _rows(text: str, where: str, summary: Summary) -> Iterator[tuple[list[float], int]]:
-    """Corners and class index of every row that can be read."""
-    for number, line in enumerate(text.splitlines(), 1):
-        words = line.split()
-        if not words:
-            continue
-        try:
-            index, values = float(words[0]), [float(word) for word in words[1:]]
-        except ValueError:
-            index, values = -1.0, []
-        if (
-            not index.is_integer()
-            or index < 0
-            or not (len(values) == 4 or (len(values) >= 6 and len(values) % 2 == 0))
-        ):
-            summary.leave_out("row that cannot be read", where, f"line {number}: {line[:80]}")
-            continue
-        yield _corners(values), int(index)
-
-
-def _corners(values: list[float]) -> list[float]:
-    if len(values) > 4:
-        xs, ys = values[0::2], values[1::2]
-        return [min(xs), min(ys), max(xs), max(ys)]
-    x, y, width, height = values
-    return [x - width / 2, y - height / 2, x + width / 2, y + height / 2]

@@ -1,16 +1,19 @@
-"""The two things that a YOLO yaml says: the names of the classes and the folders of the splits.
+"""What a YOLO yaml says: the names of the classes, the places of the splits, the root and the shape of poses.
 
 A yaml library is no dependency of the base install, and these files use a corner of the language: top-level
-keys with a plain or quoted value, and `names` as a block list, an indented mapping of indices, or a list or
-mapping in brackets. What is written in another way is refused, never guessed.
+keys with a plain or quoted value or a list of such, and `names` as a block list, an indented mapping of
+indices, or a list or mapping in brackets. What is written in another way is refused, never guessed.
 """
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
+from edgedet.data.splits import family
+from edgedet.data.text import decode
+from edgedet.data.yolo_rows import Keypoints
 from edgedet.errors import DataError
 
 _KEY = re.compile(r"^([A-Za-z_][\w-]*)\s*:(?:\s+(.*))?$")
@@ -24,31 +27,50 @@ _IN_BRACKETS = re.compile(
     r"""("(?:[^"\\]|\\.)*"|'(?:[^']|'')*'|[^,"'\[\]{}\s][^,\[\]{}]*)\s*(?:,\s*|$)"""
 )
 
-_SPLIT_KEYS = ("train", "val", "test")
+# Keys with another meaning; every other key with a value or a list may be a split.
+_OTHER_KEYS = frozenset({"path", "names", "nc", "download", "kpt_shape", "flip_idx", "channels", "roboflow"})
+
+_EXPECTED_NAMES = "names: as a list (- cat), as indices from 0 (0: cat), or as [cat, dog], every name once"
+_EXPECTED_PLACES = "places of splits: a folder, a list of images, or a list of those"
+
+_NOTHING = frozenset({"", "~", "null", "none", "false"})
 
 
 @dataclass(frozen=True, slots=True)
 class Description:
-    """Names of the classes by index, and folders of splits relative to the root."""
+    """What a yaml says.
 
-    names: tuple[str, ...]
-    splits: dict[str, str]
+    Attributes:
+        names: Of the classes, by index.
+        splits: Folders and lists of images of each split, as they are written.
+        path: The root, as it is written; "" for the folder of the yaml.
+        keypoints: The shape of poses, where objects are poses.
+    """
+
+    names: tuple[str, ...] = ()
+    splits: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    path: str = ""
+    keypoints: Keypoints | None = None
 
 
 def read_description(path: Path) -> Description:
     """Read a YOLO yaml.
 
     Raises:
-        DataError: It cannot be read, or its names are not written in a way that is understood.
+        DataError: It cannot be read, or what it says is not written in a way that is understood.
     """
     try:
-        lines = path.read_text("utf-8-sig").splitlines()
+        lines = decode(path.read_bytes()).splitlines()
     except (OSError, UnicodeDecodeError) as exc:
         raise _refused(path, f"{type(exc).__name__}: {exc}") from exc
     blocks = _blocks(lines)
     head, body = blocks.get("names", ("", []))
-    splits = {key: _scalar(blocks[key][0]) for key in _SPLIT_KEYS if key in blocks and not blocks[key][1]}
-    return Description(_names(path, head, body), {key: value for key, value in splits.items() if value})
+    return Description(
+        _names(path, head, body),
+        {key: places for key in blocks if key not in _OTHER_KEYS and (places := _places(path, key, blocks))},
+        _scalar(blocks.get("path", ("", []))[0]),
+        _keypoints(path, *blocks.get("kpt_shape", ("", []))),
+    )
 
 
 def _blocks(lines: list[str]) -> dict[str, tuple[str, list[str]]]:
@@ -79,6 +101,41 @@ def _names(path: Path, head: str, body: list[str]) -> tuple[str, ...]:
             raise _refused(path, f"index {index} twice")
         pairs[index] = _scalar(entry[2] if entry else item[1])  # type: ignore[index]
     return _in_order(path, pairs)
+
+
+def _places(path: Path, key: str, blocks: dict[str, tuple[str, list[str]]]) -> tuple[str, ...]:
+    """The folders and lists of a split; none for a key that is no split."""
+    values = _list(*blocks[key])
+    if values is None and family(key):
+        raise _refused(path, f"{key}: {' '.join([blocks[key][0], *blocks[key][1]])[:80]}", _EXPECTED_PLACES)
+    return tuple(value for value in values or () if value.casefold() not in _NOTHING)
+
+
+def _list(head: str, body: list[str]) -> list[str] | None:
+    """A value or a list of values, None where it is written in another way."""
+    if head.startswith("["):
+        whole = _BRACKETS.match(" ".join([head, *(line.strip() for line in body)]))
+        items, position, inner = [], 0, (whole[1] or "").strip() if whole else "["
+        while position < len(inner):
+            item = _IN_BRACKETS.match(inner, position)
+            if item is None or item[1] is not None:
+                return None
+            items.append(_scalar(item[2]))
+            position = item.end()
+        return items
+    if head:
+        return None if body or head[0] in "{&*!|>" else [_scalar(head)]
+    matches = [_LIST_ITEM.match(line) for line in body]
+    return None if None in matches else [_scalar(match[1]) for match in matches if match]
+
+
+def _keypoints(path: Path, head: str, body: list[str]) -> Keypoints | None:
+    if not head and not body:
+        return None
+    values = _list(head, body) or []
+    if len(values) != 2 or not all(value.isdecimal() for value in values) or values[1] not in ("2", "3"):
+        raise _refused(path, f"kpt_shape: {' '.join([head, *body])[:80]}", "kpt_shape: [points, 2 or 3]")
+    return Keypoints(int(values[0]), int(values[1]))
 
 
 def _names_in_brackets(path: Path, text: str) -> tuple[str, ...]:
@@ -119,10 +176,10 @@ def _scalar(text: str) -> str:
     return re.split(r"(?:^|\s)#", text, maxsplit=1)[0].strip()
 
 
-def _refused(path: Path, got: str) -> DataError:
+def _refused(path: Path, got: str, expected: str = _EXPECTED_NAMES) -> DataError:
     return DataError(
-        f"cannot read the names in {path}",
+        f"cannot read the {expected.partition(':')[0]} in {path}",
         got=got,
-        expected="names: as a list (- cat), as indices from 0 (0: cat), or as [cat, dog], every name once",
+        expected=expected,
         fix="write them in one of those ways",
     )

@@ -75,6 +75,7 @@ def test_evaluate_prints_what_it_writes(measure: Measure, bundle: Path, data: Pa
         "lost_images": 0,
         "problems": {},
         "examples": {},
+        "corrections": {},
     }
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import cv2
@@ -23,6 +23,23 @@ def put_image() -> Callable[..., Path]:
         return path
 
     return put
+
+
+@pytest.fixture
+def plant(tmp_path: Path, put_image: Callable[..., Path]) -> Callable[..., Path]:
+    """Writes the files of a data set: an image at a name that ends in .png, the given text at every other."""
+
+    def write(files: Mapping[str, str], encoding: str = "utf-8") -> Path:
+        for name, text in files.items():
+            path = tmp_path / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            if path.suffix == ".png":
+                put_image(path)
+            else:
+                path.write_text(text, encoding)
+        return tmp_path
+
+    return write
 
 
 @pytest.fixture

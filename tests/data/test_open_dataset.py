@@ -92,6 +92,25 @@ def test_images_of_a_folder_have_no_boxes_and_keep_their_paths(tmp_path: Path, p
         open_dataset(tmp_path, "other")
 
 
+@pytest.mark.parametrize(("folder", "split"), [("valid", "val"), ("Val", "val"), ("Cam1", "cam1")])
+def test_a_split_of_images_is_found_by_each_of_its_names(tmp_path: Path, put_image, folder, split) -> None:
+    for name in (folder, "train"):
+        put_image(tmp_path / name / "a.png")
+    assert list(open_dataset(tmp_path, split).image_ids) == [f"{folder}/a.png"]
+
+
+@pytest.mark.parametrize("inside", [True, False])
+def test_images_in_a_link_to_a_folder_are_read_or_counted(tmp_path: Path, put_image, inside: bool) -> None:
+    put_image(tmp_path / "root" / "a.png")
+    place = tmp_path / ("root/.store" if inside else "outside")
+    put_image(place / "b.png")
+    (tmp_path / "root" / "link").symlink_to(place)
+    (place / "again").symlink_to(tmp_path / "root")
+    dataset = open_dataset(tmp_path / "root")
+    assert list(dataset.image_ids) == ["a.png", "link/b.png"][: 1 + inside]
+    assert dataset.summary.problems.total() == (not inside)
+
+
 def test_a_link_out_of_a_folder_of_images_is_left_out(tmp_path: Path, put_image) -> None:
     outside = put_image(tmp_path / "outside.png")
     put_image(tmp_path / "data" / "a.png")

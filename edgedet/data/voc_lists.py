@@ -1,0 +1,80 @@
+"""Lists of a VOC data set: the xml files that a line of `ImageSets/Main/SPLIT.txt` means."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from edgedet.data.dataset import Summary
+from edgedet.data.images import IMAGE_SUFFIXES
+from edgedet.data.indexed import relative_inside
+from edgedet.data.splits import family
+from edgedet.data.text import read_lines
+
+# The lists of one class end their lines with 1, -1 or 0: whether it is in the image.
+_CLASS_FLAG = re.compile(r"\s+(-1|0|1)$")
+
+
+def lists_of(root: Path) -> dict[str, Path]:
+    """Lists by their split: of `ImageSets/Main` and `ImageSets`, else those of the root named after one."""
+    sets = [path for path in sorted(root.iterdir()) if path.name.casefold() == "imagesets" and path.is_dir()]
+    mains = [path for folder in sets for path in folder.iterdir() if path.name.casefold() == "main"]
+    lists = {path.stem: path for folder in (*sets, *mains) for path in _texts(folder)}
+    if lists:
+        return dict(sorted(lists.items()))
+    names = {path.stem.removesuffix("_list"): path for path in _texts(root)}
+    return {name: path for name, path in names.items() if family(name)}
+
+
+def listed(folder: Path, listing: Path, annotations: Sequence[Path], summary: Summary) -> Iterator[Path]:
+    """The xml file of every line.
+
+    Args:
+        folder: Of the annotations.
+        listing: Names, with or without folders and suffixes, or an image and its xml in two columns.
+        annotations: All xml files of the data set.
+        summary: Counts the lines without one.
+    """
+    known = {path.relative_to(folder).with_suffix("").as_posix(): path for path in annotations}
+    stems: dict[str, list[Path]] = {}
+    for path in annotations:
+        stems.setdefault(path.stem, []).append(path)
+    for line in read_lines(listing):
+        names = list(dict.fromkeys(_names(line)))
+        alike = stems.get(names[-1], [])
+        fitting = [known[name] for name in names if name in known] or (alike if len(alike) == 1 else [])
+        if fitting:
+            yield fitting[0]
+        elif _leaves(folder, line):
+            summary.leave_out("path that leaves the data set", f"{listing.name}: {line}", image=True)
+        else:
+            name = _CLASS_FLAG.sub("", line)
+            summary.leave_out("listed image without an annotation", name, image=True)
+
+
+def _names(line: str) -> Iterator[str]:
+    """What a line may name, the whole of it first, the last part of its last column last."""
+    columns = line.split()
+    whole = [line, _CLASS_FLAG.sub("", line)]
+    for text in (*whole, *(columns if len(columns) == 2 else ()), whole[1]):
+        text = text.replace("\\", "/")
+        for name in (text, _without_suffix(text)):
+            parts = [part for part in name.split("/") if part not in ("", ".")]
+            yield from ("/".join(parts[start:]) for start in range(len(parts)))
+
+
+def _without_suffix(text: str) -> str:
+    suffix = Path(text).suffix
+    return text.removesuffix(suffix) if suffix.lower() in (*IMAGE_SUFFIXES, ".xml") else text
+
+
+def _leaves(folder: Path, line: str) -> bool:
+    try:
+        return relative_inside(folder, folder / f"{line}.xml") is None
+    except (OSError, ValueError):
+        return True
+
+
+def _texts(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.iterdir() if path.suffix.lower() == ".txt" and path.is_file())
