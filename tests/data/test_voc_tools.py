@@ -66,7 +66,7 @@ FLAT = _files(*(f"Annotations/{n}.xml" for n in "abc"), *(f"JPEGImages/{n}.png" 
         (FLAT, "b.png\na.xml\nc\n", "JPEGImages/b.png JPEGImages/a.png JPEGImages/c.png"),
         (FLAT, "JPEGImages/b.png\r\nAnnotations\\a.xml\r\n", "JPEGImages/b.png JPEGImages/a.png"),
         (FLAT, "JPEGImages/b.png Annotations/b.xml\n", "JPEGImages/b.png"),
-        (FLAT, "/home/me/JPEGImages/b.png\nb.x\n", "JPEGImages/b.png"),
+        (FLAT, "/mnt/me/JPEGImages/b.png\nb.x\n", "JPEGImages/b.png"),
         (FLAT, "c  1\na.png -1\n", "JPEGImages/c.png JPEGImages/a.png"),
     ],
 )
