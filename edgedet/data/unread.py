@@ -13,6 +13,7 @@ from edgedet.errors import DataError
 _FORMATS = (
     ("CVAT's own XML", ".xml", rb"<annotations[\s>]"),
     ("Create ML's JSON", ".json", rb'^\s*\[\s*\{.*"coordinates"\s*:\s*\{'),
+    ("LabelMe's JSON", ".json", rb'"shapes"\s*:\s*\['),
     (
         "Label Studio's own JSON",
         ".json",

@@ -206,6 +206,7 @@ def test_labels_of_yolo_with_an_xml_among_them_are_read_as_yolo(plant: Plant) ->
             '<?xml version="1.0"?>\n<annotations><version>1.1</version></annotations>',
             "CVAT",
         ),
+        ("a.json", '{"version": "5.2", "shapes": [{"label": "cat"}], "imagePath": "a.png"}', "LabelMe"),
         ("via.json", '{"_via_settings": {}, "_via_img_metadata": {}}', "VGG Image Annotator"),
         ("project.json", '[{"id": 1, "annotations": [{"result": []}], "data": {}}]', "Label Studio"),
         (
