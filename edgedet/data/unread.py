@@ -25,7 +25,7 @@ _SUFFIXES = frozenset({".json", ".xml"})
 
 _HEAD = 2**16
 
-# So many files are looked at in a folder; formats of one file for each image are not these.
+# So many files of a folder are looked at: where each image has a file, one of them tells the format.
 _LOOKED_AT = 20
 
 
