@@ -28,8 +28,9 @@ def open_dataset(
     """Open a data set, whatever its format.
 
     Args:
-        path: A VOC root, a YOLO root, its yaml or `obj.data`, a COCO json or the folder that holds it, a folder of
-            images, or "builtin" for the procedural data set (a folder of that name is opened as "./builtin").
+        path: A VOC root, a YOLO root, its yaml or `obj.data`, a COCO json or the folder that holds it, a
+            folder of images, or "builtin" for the procedural data set (a folder of that name is opened as
+            "./builtin").
         split: A part of it: a file of `ImageSets/Main` (VOC), a key of the yaml (YOLO), a folder, a part of
             the json's name (COCO), or train, val or test (builtin, which is "test" by default). `valid` and
             the like mean val. `train+val` joins two.

@@ -13,6 +13,7 @@ from edgedet.errors import DataError
 _FORMATS = (
     ("CVAT's own XML", ".xml", rb"<annotations[\s>]"),
     ("Create ML's JSON", ".json", rb'^\s*\[\s*\{.*"coordinates"\s*:\s*\{'),
+    ("LabelMe's JSON", ".json", rb'"shapes"\s*:\s*\['),
     (
         "Label Studio's own JSON",
         ".json",
@@ -24,7 +25,7 @@ _SUFFIXES = frozenset({".json", ".xml"})
 
 _HEAD = 2**16
 
-# So many files are looked at in a folder; formats of one file for each image are not these.
+# So many files of a folder are looked at: where each image has a file, one of them tells the format.
 _LOOKED_AT = 20
 
 

@@ -66,7 +66,7 @@ FLAT = _files(*(f"Annotations/{n}.xml" for n in "abc"), *(f"JPEGImages/{n}.png" 
         (FLAT, "b.png\na.xml\nc\n", "JPEGImages/b.png JPEGImages/a.png JPEGImages/c.png"),
         (FLAT, "JPEGImages/b.png\r\nAnnotations\\a.xml\r\n", "JPEGImages/b.png JPEGImages/a.png"),
         (FLAT, "JPEGImages/b.png Annotations/b.xml\n", "JPEGImages/b.png"),
-        (FLAT, "/home/me/JPEGImages/b.png\nb.x\n", "JPEGImages/b.png"),
+        (FLAT, "/mnt/me/JPEGImages/b.png\nb.x\n", "JPEGImages/b.png"),
         (FLAT, "c  1\na.png -1\n", "JPEGImages/c.png JPEGImages/a.png"),
     ],
 )
@@ -206,6 +206,7 @@ def test_labels_of_yolo_with_an_xml_among_them_are_read_as_yolo(plant: Plant) ->
             '<?xml version="1.0"?>\n<annotations><version>1.1</version></annotations>',
             "CVAT",
         ),
+        ("a.json", '{"version": "5.2", "shapes": [{"label": "cat"}], "imagePath": "a.png"}', "LabelMe"),
         ("via.json", '{"_via_settings": {}, "_via_img_metadata": {}}', "VGG Image Annotator"),
         ("project.json", '[{"id": 1, "annotations": [{"result": []}], "data": {}}]', "Label Studio"),
         (

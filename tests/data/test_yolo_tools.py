@@ -56,7 +56,7 @@ CVAT = _files("obj_train_data/a.png", "obj_train_data/a.txt") | {
 LISTS = FLAT | {
     "train.txt": "./images/1.png\nimages/3.png\n",
     "lists/a.txt": "../images/2.png\n",
-    "Val.txt": "/home/x/images/2.png\nC:\\x\\images\\1.png",
+    "Val.txt": "/mnt/x/images/2.png\nC:\\x\\images\\1.png",
 }
 
 
