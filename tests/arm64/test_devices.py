@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -57,12 +58,19 @@ def device(arm64_host: Arm64Host, monkeypatch: pytest.MonkeyPatch) -> str:
     return arm64_host.url
 
 
-def left_behind(host: Arm64Host) -> list[str]:
-    return host.run("find ~ /tmp -mindepth 1 -not -path ~/.cache").split()
+@pytest.fixture
+def left_behind(arm64_host: Arm64Host) -> Callable[[], set[str]]:
+    """What a test left there; other tests of the host may have left something before."""
+
+    def files() -> set[str]:
+        return set(arm64_host.run("find ~ /tmp -mindepth 1 -not -path ~/.cache").split())
+
+    before = files()
+    return lambda: files() - before
 
 
 def test_arm_detects_in_photographs_what_this_machine_detects(
-    cells: Bundle, device: str, arm64_host: Arm64Host, test_data: Path
+    cells: Bundle, device: str, test_data: Path, left_behind: Callable[[], set[str]]
 ) -> None:
     photographs = open_dataset(test_data / "data" / "bccd", "test")
     devices = Devices([Address(LOCAL), parse_address(device)])
@@ -80,11 +88,15 @@ def test_arm_detects_in_photographs_what_this_machine_detects(
     for runtime in RUNTIMES:
         assert rows[device, runtime, "fp32"].passed
     assert report.devices[device].os.endswith("aarch64")
-    assert left_behind(arm64_host) == []
+    assert left_behind() == set()
 
 
 def test_a_connection_that_is_cut_in_the_middle_is_taken_up_again(
-    cells: Bundle, device: str, arm64_host: Arm64Host, test_data: Path
+    cells: Bundle,
+    device: str,
+    arm64_host: Arm64Host,
+    test_data: Path,
+    left_behind: Callable[[], set[str]],
 ) -> None:
     photographs = open_dataset(test_data / "data" / "bccd", "test")
     said: list[str] = []
@@ -103,10 +115,12 @@ def test_a_connection_that_is_cut_in_the_middle_is_taken_up_again(
     assert cut[0] >= 1
     assert said == [f"lost the connection to {device}; connecting again"]
     assert again.rows == whole.rows
-    assert left_behind(arm64_host) == []
+    assert left_behind() == set()
 
 
-def test_a_benchmark_runs_there_and_survives_a_cut(cells: Bundle, device: str, arm64_host: Arm64Host) -> None:
+def test_a_benchmark_runs_there_and_survives_a_cut(
+    cells: Bundle, device: str, arm64_host: Arm64Host, left_behind: Callable[[], set[str]]
+) -> None:
     said: list[str] = []
     cut: list[int] = []
 
@@ -125,7 +139,7 @@ def test_a_benchmark_runs_there_and_survives_a_cut(cells: Bundle, device: str, a
     assert row.frames >= 1
     assert report.environment.os.endswith("aarch64")
     assert said == [f"lost the connection to {device}; connecting again"]
-    assert left_behind(arm64_host) == []
+    assert left_behind() == set()
 
 
 def test_an_unknown_host_key_is_refused(
