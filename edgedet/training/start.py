@@ -17,6 +17,7 @@ class SplitStart(Value):
         boxes: Boxes of the detector's classes; None for drawn images, whose boxes are known once drawn.
         left_out: Boxes of other classes.
         faults: What else was left out, with names of the first files; "" for nothing.
+        corrected: What is used otherwise than it is written, likewise.
     """
 
     split: str
@@ -24,6 +25,7 @@ class SplitStart(Value):
     boxes: int | None
     left_out: LeftOutClasses = LeftOutClasses()
     faults: str = ""
+    corrected: str = ""
 
     @staticmethod
     def of(dataset: Dataset) -> SplitStart:
@@ -31,13 +33,14 @@ class SplitStart(Value):
         split, summary = dataset.split or "all images", dataset.summary
         if dataset.format == BUILTIN:
             return SplitStart(split=split, images=summary.images, boxes=None)
-        left_out = LeftOutClasses.of(summary.unknown_classes)
+        left_out, record = LeftOutClasses.of(summary.unknown_classes), summary.record()
         return SplitStart(
             split=split,
             images=summary.images,
             boxes=summary.boxes,
             left_out=left_out,
-            faults=summary.record().without(UNKNOWN_CLASS).left_out,
+            faults=record.without(UNKNOWN_CLASS).left_out,
+            corrected=record.corrected,
         )
 
     def __str__(self) -> str:
@@ -87,6 +90,7 @@ class RunStart(Value):
             for sentence in (
                 part.left_out.beside(part.boxes or 0, len(self.labels)),
                 f"left out: {part.faults}" if part.faults else "",
+                f"corrected: {part.corrected}" if part.corrected else "",
             )
         ]
         return tuple(f"{split}: {sentence}" for split, sentence in found if sentence)

@@ -127,10 +127,12 @@ def test_a_run_names_what_it_cannot_learn_from(tiny_config, tmp_path: Path):
     circle = "0 0.5 0.5 0.5 0.5\n"
     data = write_yolo(tmp_path / "photos", {"train": circle, "val": circle})
     (data / "labels" / "train" / "3.txt").write_text("0 0.5 0.5 nothing 0.5\n" + circle)
+    (data / "labels" / "train" / "5.txt").write_text("0 0.5 0.5 0.5 0.5 0.93\n")
     (data / "images" / "train" / "4.png").write_bytes(b"no image")
     told: list[object] = []
     train(tiny_config(ONE_EPOCH), data, tmp_path / "run", started=told.append)
-    (line,) = told[0].left_out_lines
+    line, corrected = told[0].left_out_lines
+    assert corrected.startswith("train: corrected: 1 × row with a confidence")
     assert line.startswith("train: left out: 1 × ")
     assert "3.txt" in line
     assert "4.png" in line
