@@ -43,10 +43,15 @@ RUNTIME_OF_SUFFIX = {
 }
 
 
+def weights_beside(xml: Path) -> Path:
+    """OpenVINO's weights, beside the .xml that reads them."""
+    return xml.with_suffix(".BIN" if xml.suffix.isupper() else ".bin")
+
+
 def companions(path: Path) -> tuple[Path, ...]:
     """The files that a runtime reads, where they exist, when it opens this one."""
     if path.suffix.lower() == ".xml":
-        return (path.with_suffix(".bin"),)
+        return (weights_beside(path),)
     return (plan_sidecar(path),) if path.suffix.lower() in (".engine", ".rtx") else ()
 
 

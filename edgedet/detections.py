@@ -69,10 +69,12 @@ class Detections:
     def __getitem__(self, index: int | np.integer) -> Detection: ...
 
     @overload
-    def __getitem__(self, index: Ints | np.ndarray | slice) -> Detections: ...
+    def __getitem__(self, index: Ints | np.ndarray | slice | list[int] | list[bool]) -> Detections: ...
 
-    def __getitem__(self, index: int | np.integer | Ints | np.ndarray | slice) -> Detection | Detections:
-        if isinstance(index, np.ndarray | slice):
+    def __getitem__(
+        self, index: int | np.integer | Ints | np.ndarray | slice | list[int] | list[bool]
+    ) -> Detection | Detections:
+        if not isinstance(index, int | np.integer) or isinstance(index, bool):
             boxes, scores, class_ids = self.boxes_xyxy[index], self.scores[index], self.class_ids[index]
             return Detections(boxes, scores, class_ids, self.labels)
         class_id = int(self.class_ids[index])

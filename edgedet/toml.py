@@ -21,7 +21,7 @@ def read_toml(path: Path, fix: str) -> dict[str, Any]:
         ConfigError: It cannot be read or is no TOML.
     """
     try:
-        return tomllib.loads(path.read_text("utf-8"))
+        return tomllib.loads(path.read_text("utf-8-sig"))
     except (OSError, ValueError) as exc:
         # Beside broken syntax and encoding, values: numbers of thousands of digits, NUL in a path.
         is_read = not isinstance(exc, OSError)

@@ -81,7 +81,8 @@ class Output:
         """Write the values where `--json` says, if it was given; call once, at the end."""
         if self._json_target is None:
             return
-        text = json.dumps(values, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+        is_plain = self._json_target == "-" and self._console.encoding not in ("utf-8", "utf8")
+        text = json.dumps(values, indent=2, ensure_ascii=is_plain, allow_nan=False) + "\n"
         self._write(text, self._json_target)
 
     def markdown(self, text: str) -> None:

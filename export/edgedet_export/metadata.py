@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from edgedet.embedded import RT_INFO_PATH, RT_INFO_WEIGHTS, SPEC_KEY, bound_spec, plan_sidecar
-from edgedet.errors import BundleError
+from edgedet.errors import BundleError, VendorError
 from edgedet.files import sha256_of, write_atomically
 from edgedet.spec import DetectorSpec
 
@@ -45,8 +45,17 @@ def save_openvino(model: Any, path: Path, spec: DetectorSpec) -> None:
     compresses = spec.precision == "fp16"
     model.set_rt_info(spec.to_json(), list(RT_INFO_PATH))
     openvino.save_model(model, path, compress_to_fp16=compresses)
-    model.set_rt_info(sha256_of(path.with_suffix(".bin")), list(RT_INFO_WEIGHTS))
+    weights = path.with_suffix(".bin")
+    digest = sha256_of(weights)
+    model.set_rt_info(digest, list(RT_INFO_WEIGHTS))
     openvino.save_model(model, path, compress_to_fp16=compresses)
+    if sha256_of(weights) != digest:
+        raise VendorError(
+            f"OpenVINO wrote {weights.name} twice, and not the same",
+            got="another sha256",
+            expected="equal files of one model",
+            fix="report it with the versions that `edgedet doctor` prints",
+        )
 
 
 def embed_tflite(path: Path, spec: DetectorSpec) -> None:

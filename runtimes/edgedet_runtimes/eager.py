@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -18,6 +19,18 @@ from edgedet.spec import DetectorSpec, TensorSpec
 from edgedet_runtimes.shell import Runtime, Signature
 
 _turn = threading.Lock()
+
+
+def _begin_anew() -> None:
+    """In a forked process: a lock that no thread holds, and none of OpenMP's threads, which stayed behind."""
+    global _turn, _most_threads
+    _turn, _most_threads = threading.Lock(), 1
+    torch.set_num_threads(1)
+
+
+_most_threads: int | None = None
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_begin_anew)
 
 
 class EagerRuntime(Runtime):
@@ -45,7 +58,7 @@ class EagerRuntime(Runtime):
     def _run(self, feeds: Mapping[str, Floats]) -> dict[str, Floats]:
         (images,) = feeds.values()
         # PyTorch's number of threads is one for the process, so that one detector has it after another.
-        with _turn, _threads(self.threads), torch.inference_mode():
+        with _turn, _threads(_most_threads or self.threads), torch.inference_mode():
             # A copy: torch has no read-only tensors, and a caller's array may be read-only.
             outputs = self._detector(torch.tensor(images))
         return {

@@ -10,6 +10,7 @@ import numpy as np
 import openvino
 
 from edgedet.boxes import Floats
+from edgedet.bundle import weights_beside
 from edgedet.embedded import RT_INFO_PATH, RT_INFO_WEIGHTS
 from edgedet.errors import BundleError
 from edgedet.executed import ExecutedGraph
@@ -50,14 +51,17 @@ class OpenVinoRuntime(Runtime):
         return integer_layers(_read_model(openvino.Core(), path))
 
     def _open(self) -> Signature:
-        self._lanes = Lanes(self._new_request, inferences_side_by_side(self.threads))
+        # Read once: a file that is replaced meanwhile is another detector's.
+        model = _read_model(openvino.Core(), self.path)
+
+        def new_request() -> openvino.InferRequest:
+            # Of a compilation of its own: requests of one wait for each other.
+            return self._compile(_PROPERTIES, model).create_infer_request()
+
+        self._lanes = Lanes(new_request, inferences_side_by_side(self.threads))
         with self._lanes.one() as request:
             compiled = request.get_compiled_model()
         return _specs(compiled.inputs), _specs(compiled.outputs)
-
-    def _new_request(self) -> openvino.InferRequest:
-        # Of a model of its own: requests of one model wait for each other.
-        return self._compile(_PROPERTIES).create_infer_request()
 
     def _compile(
         self, properties: Mapping[str, str], model: openvino.Model | None = None
@@ -103,7 +107,7 @@ def _read_model(core: openvino.Core, path: Path) -> openvino.Model:
     with path.open("rb") as file:
         if not file.read(_XML_HEAD).lstrip().startswith(b"<"):
             raise ValueError("the file is not XML")
-    weights = path.with_suffix(".bin")
+    weights = weights_beside(path)
     model = core.read_model(str(path), str(weights))
     keys = list(RT_INFO_WEIGHTS)  # files of earlier versions have none
     if model.has_rt_info(keys) and model.get_rt_info(keys).astype(str) != sha256_of(weights):

@@ -44,8 +44,7 @@ class Runtime(ABC):
 
     Raises:
         BundleError: The file cannot be read by the vendor, holds no spec, or its inputs and outputs are not
-        those
-            of the spec.
+            those of the spec.
         MissingError: The vendor needs a package, a device or a driver that is not here.
     """
 
@@ -66,12 +65,10 @@ class Runtime(ABC):
         self.outputs: tuple[TensorSpec, ...] = tuple(
             TensorSpec(name=o.name, shape=o.shape, dtype=o.dtype) for o in self.spec.outputs
         )
-        self._closed = True
         self._running, self._process = _Running(), os.getpid()
         _check_is_file(self.name, path)
         with _vendor_faults(self.name, "open", path):
             found_inputs, found_outputs = self._open()
-        self._closed = False
         try:
             self._check_signature("inputs", found_inputs, self.inputs)
             self._check_signature("outputs", found_outputs, self.outputs)
@@ -227,11 +224,8 @@ class Runtime(ABC):
         The runtime cannot be used afterwards. Closing again does nothing, nor does closing in a process that
         did not open it.
         """
-        if self._closed or self._process != os.getpid():
-            return
-        self._closed = True
-        self._running.end()
-        self._close()
+        if self._process == os.getpid() and self._running.end():
+            self._close()
 
     def __enter__(self) -> Self:
         return self
@@ -249,7 +243,7 @@ class Runtime(ABC):
                 f"{self.name} cannot run {self.path}",
                 got="a runtime that was opened before the process forked",
                 expected="one that this process has opened",
-                fix='open it in each process, or start them with multiprocessing.get_context("spawn")',
+                fix='start processes with multiprocessing.get_context("spawn"), and open it in each of them',
             )
         if not self._running.begin():
             raise UsageError(
@@ -261,7 +255,8 @@ class Runtime(ABC):
         try:
             yield
         finally:
-            self._running.done()
+            if self._running.done():
+                self._close()
 
     def _checked(self, feeds: Mapping[str, Floats]) -> dict[str, Floats]:
         """The feeds as vendors take them: those of the spec, C-contiguous."""
@@ -297,28 +292,37 @@ class Runtime(ABC):
 
 
 class _Running:
-    """Counts the inferences under way."""
+    """The threads that have an inference under way."""
 
     def __init__(self) -> None:
-        self._changed, self._count, self._ended = threading.Condition(), 0, False
+        self._changed, self._threads = threading.Condition(), list[int]()
+        self._ended = self._is_left_to_the_last = False
 
     def begin(self) -> bool:
-        """Count one more, unless there are to be none any more."""
+        """Add this thread, unless there are to be none any more."""
         with self._changed:
-            self._count += not self._ended
+            if not self._ended:
+                self._threads.append(threading.get_ident())
             return not self._ended
 
-    def done(self) -> None:
-        """Count one less."""
+    def done(self) -> bool:
+        """Take this thread out; whether it is to free what the vendor holds."""
         with self._changed:
-            self._count -= 1
+            self._threads.remove(threading.get_ident())
             self._changed.notify_all()
+            return self._is_left_to_the_last and not self._threads
 
-    def end(self) -> None:
-        """Let none begin, and wait for the last one."""
+    def end(self) -> bool:
+        """Let none begin, and wait for the last one; whether the caller is to free what the vendor holds."""
         with self._changed:
+            if self._ended:
+                return False
             self._ended = True
-            self._changed.wait_for(lambda: self._count == 0)
+            if threading.get_ident() in self._threads:  # a signal's handler, which cannot wait for itself
+                self._is_left_to_the_last = True
+                return False
+            self._changed.wait_for(lambda: not self._threads)
+            return True
 
 
 def _check_is_file(runtime: str, path: Path) -> None:

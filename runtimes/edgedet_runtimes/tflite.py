@@ -104,7 +104,17 @@ class TfliteRuntime(Runtime):
         return ()  # XNNPACK's kernels add products in 32 bits, on every processor
 
     def _open(self) -> Signature:
-        self._lanes = Lanes(self._new_interpreter, inferences_side_by_side(self.threads))
+        # Read once: a file that is replaced meanwhile is another detector's.
+        model = self.path.read_bytes()
+
+        def new_interpreter() -> Interpreter:
+            interpreter = Interpreter(model_content=model, num_threads=self.threads)
+            interpreter.allocate_tensors()
+            return interpreter
+
+        # Of the first alone: later ones come while other threads may write to standard error.
+        with _native_stderr_silenced():
+            self._lanes = Lanes(new_interpreter, inferences_side_by_side(self.threads))
         with self._lanes.one() as interpreter:
             signature = interpreter.get_signature_runner()
             inputs, outputs = signature.get_input_details(), signature.get_output_details()
@@ -121,12 +131,6 @@ class TfliteRuntime(Runtime):
             for spec in _specs(inputs)
         )
         return found, _specs(outputs)
-
-    def _new_interpreter(self) -> Interpreter:
-        with _native_stderr_silenced():
-            interpreter = Interpreter(model_path=str(self.path), num_threads=self.threads)
-            interpreter.allocate_tensors()
-        return interpreter
 
     def _run(self, feeds: Mapping[str, Floats]) -> dict[str, Floats]:
         with self._lanes.one() as interpreter:

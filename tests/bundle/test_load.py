@@ -8,7 +8,7 @@ import pytest
 
 import edgedet
 from edgedet import registry
-from edgedet.bundle import Artifact, Bundle, Manifest, open_bundle, runtime_of
+from edgedet.bundle import Artifact, Bundle, Manifest, companions, open_bundle, runtime_of
 from edgedet.errors import BundleError, DataError, MissingError, UsageError
 from edgedet.registry import install_command
 from edgedet.selection import select
@@ -192,12 +192,15 @@ def test_a_null_character_in_a_path_of_the_manifest_is_refused(full_bundle: Bund
         edgedet.load(root)
 
 
-@pytest.mark.parametrize(("runtime", "precision"), [("ort", "fp32"), ("tflite", "int8"), ("eager", "fp32")])
+@pytest.mark.parametrize(
+    ("runtime", "precision"), [("ort", "fp32"), ("tflite", "int8"), ("openvino", "int8"), ("eager", "fp32")]
+)
 def test_the_ending_of_a_lone_file_may_be_in_capitals(
     full_bundle: Bundle, tmp_path: Path, runtime: str, precision: str
 ) -> None:
     source = full_bundle.path_of(full_bundle.artifact(runtime, precision))
     path = tmp_path / source.name.upper()
-    shutil.copy(source, path)
+    for file in (source, *companions(source)):
+        shutil.copy(file, tmp_path / file.name.upper())
     with edgedet.load(path) as detector:
         assert (detector.runtime.name, detector.spec.precision) == (runtime, precision)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+import shutil
 import threading
-import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -32,8 +33,7 @@ def test_threads_that_share_a_pipeline_get_the_objects_of_their_own_image(subjec
         pipeline = Pipeline(runtime)
         low = {"score_threshold": 0.05}  # something is found in each
         expected = [pipeline(image, **low) for image in images]
-        if subject.runtime.name != "eager":  # of which the sums differ by rounding with what else runs
-            assert len({tuple(one.scores) for one in expected}) == len(images)
+        assert len({tuple(one.scores) for one in expected}) == len(images)
         with ThreadPoolExecutor(THREADS) as pool:
             jobs = [
                 (k, pool.submit(pipeline, images[k], **low)) for _ in range(ROUNDS) for k in range(THREADS)
@@ -42,27 +42,62 @@ def test_threads_that_share_a_pipeline_get_the_objects_of_their_own_image(subjec
     assert not wrong
 
 
-def test_closing_waits_for_what_other_threads_compute(subject: Any, feeds: Any) -> None:
+def test_closing_waits_for_what_another_thread_computes(subject: Any, feeds: Any) -> None:
     runtime = subject.open(threads=1)
-    expected, found, refused = runtime.run(feeds), [], []
+    expected = runtime.run(feeds)
+    inside, go_on, run = threading.Event(), threading.Event(), runtime._run
 
-    def work() -> None:
-        while not refused:
-            try:
-                found.append(runtime.run(feeds))
-            except UsageError as exc:
-                refused.append(exc)
+    def slow(given: Any) -> Any:
+        inside.set()
+        assert go_on.wait(60)
+        return run(given)
 
-    workers = [threading.Thread(target=work) for _ in range(2)]
-    for worker in workers:
-        worker.start()
-    while len(found) < 2:
-        time.sleep(0.001)
+    runtime._run = slow
+    with ThreadPoolExecutor(2) as pool:
+        inference = pool.submit(runtime.run, feeds)
+        assert inside.wait(60)
+        closing = pool.submit(runtime.close)
+        with pytest.raises(TimeoutError):
+            closing.result(0.2)
+        with pytest.raises(UsageError, match="closed"):
+            runtime.run(feeds)
+        go_on.set()
+        closing.result(60)
+        found = inference.result(60)
+    assert all(np.array_equal(found[name], expected[name]) for name in expected)
+
+
+def test_an_inference_that_is_interrupted_to_close_frees_what_it_holds(subject: Any, feeds: Any) -> None:
+    runtime, freed = subject.open(threads=1), []
+    run, close = runtime._run, runtime._close
+
+    def interrupted(given: Any) -> Any:
+        runtime.close()  # as the handler of a signal does
+        assert not freed
+        return run(given)
+
+    runtime._run, runtime._close = interrupted, lambda: (freed.append(True), close())
+    runtime.run(feeds)
     runtime.close()
-    for worker in workers:
-        worker.join(60)
-    assert "closed" in str(refused[0])
-    assert all(np.array_equal(one[name], expected[name]) for one in found for name in expected)
+    assert freed == [True]
+
+
+@pytest.mark.parametrize("subject", ["fp32"], indirect=True)
+def test_a_file_that_is_replaced_changes_nothing_of_what_is_open(
+    subject: Any, images: Any, tmp_path: Path
+) -> None:
+    """Later openings, for further threads, are of the file that was opened first."""
+    for file in subject.path.parent.glob(f"{subject.path.stem}.*"):
+        shutil.copy(file, tmp_path)
+    with subject.runtime(tmp_path / subject.path.name, threads=1) as runtime:
+        pipeline = Pipeline(runtime)
+        expected = [pipeline(image, score_threshold=0.05) for image in images]
+        for file in tmp_path.iterdir():
+            file.unlink()
+            file.write_bytes(b"another model")
+        with ThreadPoolExecutor(THREADS) as pool:
+            found = list(pool.map(lambda image: pipeline(image, score_threshold=0.05), images * ROUNDS))
+        assert all(same(one, expected[k % THREADS]) for k, one in enumerate(found))
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")

@@ -36,7 +36,7 @@ def test_an_object_that_is_not_there_is_an_index_error(index: int) -> None:
         FOUND[index]
 
 
-@pytest.mark.parametrize("index", [slice(0, 2), np.array([0, 1]), np.array([True, True, False])])
+@pytest.mark.parametrize("index", [slice(0, 2), np.array([0, 1]), np.array([True, True, False]), [0, 1]])
 def test_a_selection_gives_detections_that_keep_their_labels(index: slice) -> None:
     chosen = FOUND[index]
     assert isinstance(chosen, Detections)

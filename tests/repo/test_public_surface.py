@@ -11,7 +11,16 @@ import pytest
 from source_tree import modules
 
 SURFACE = {
-    "edgedet": ["Bundle", "Detections", "DetectorSpec", "EdgedetError", "Pipeline", "load", "open_bundle"],
+    "edgedet": [
+        "Bundle",
+        "Detection",
+        "Detections",
+        "DetectorSpec",
+        "EdgedetError",
+        "Pipeline",
+        "load",
+        "open_bundle",
+    ],
     "edgedet.bench": ["BenchmarkReport", "BenchmarkRow", "Percentiles", "run_benchmark"],
     "edgedet.data": ["Dataset", "LabelledImage", "Summary", "SummaryRecord", "open_dataset", "read_image"],
     "edgedet.decode": ["Candidates", "decode", "decode_batch", "find_candidates", "suppress"],
