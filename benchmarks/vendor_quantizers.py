@@ -40,6 +40,7 @@ from edgedet.boxes import Floats
 from edgedet.bundle import Bundle, companions, open_bundle
 from edgedet.data import Dataset, LabelledImage, open_dataset
 from edgedet.decode import decode
+from edgedet.embedded import RT_INFO_WEIGHTS
 from edgedet.errors import EdgedetError
 from edgedet.evaluate import MAX_DETECTIONS, evaluation_spec, shared_classes, with_detector_classes
 from edgedet.evaluate.accuracy import EvaluatedImage
@@ -156,6 +157,7 @@ def nncf_accuracy_aware(task: Task) -> Path:
 def _saved(model: Any, path: Path) -> Path:
     import openvino
 
+    model.set_rt_info("", list(RT_INFO_WEIGHTS))  # of the float weights that it was made from
     openvino.save_model(model, path, compress_to_fp16=False)
     return path
 

@@ -110,12 +110,14 @@ def _read_model(core: openvino.Core, path: Path) -> openvino.Model:
     weights = weights_beside(path)
     model = core.read_model(str(path), str(weights))
     keys = list(RT_INFO_WEIGHTS)  # files of earlier versions have none
-    if model.has_rt_info(keys) and model.get_rt_info(keys).astype(str) != sha256_of(weights):
+    named = str(model.get_rt_info(keys).astype(str)) if model.has_rt_info(keys) else ""
+    if named and named != sha256_of(weights):
         raise BundleError(
             f"{weights} is not the weights of {path.name}",
             got="a file of another sha256",
             expected="the .bin that was exported with this .xml",
-            fix="copy the two files together again, or export again",
+            fix="copy the two files together again, or export again; a tool that writes both anew has to "
+            f"empty {'/'.join(RT_INFO_WEIGHTS)} in rt_info",
         )
     return model
 

@@ -117,7 +117,7 @@ def test_a_connection_that_is_cut_changes_nothing(
         ),
         (
             "edgedet/decode/__init__.py",
-            "threshold = spec.iou_threshold if iou_threshold is None else iou_threshold",
+            'threshold = _share("iou_threshold", iou_threshold, spec.iou_threshold)',
             "threshold = 1.0",
             "detections",
         ),

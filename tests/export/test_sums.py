@@ -10,6 +10,7 @@ import pytest
 
 from edgedet.bundle import Bundle, open_bundle
 from edgedet.data import open_dataset
+from edgedet.embedded import RT_INFO_WEIGHTS
 from edgedet.errors import VerificationError
 from edgedet.proof import prove, prove_artifact
 from edgedet.spec import DetectorSpec, QuantizationSpec
@@ -71,6 +72,7 @@ def plant_openvino(source: Path, path: Path) -> str:
     planted = openvino.opset13.constant(weight)
     for reader in constant.output(0).get_target_inputs():
         reader.replace_source_output(planted.output(0))
+    model.set_rt_info("", list(RT_INFO_WEIGHTS))
     openvino.save_model(model, path, compress_to_fp16=False)
     return str(node.get_friendly_name())
 
