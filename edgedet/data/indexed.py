@@ -208,17 +208,24 @@ class IndexedDataset:
 
 
 def relative_inside(root: Path, path: Path) -> str | None:
-    """`path` relative to `root`, with forward slashes; None where it leaves `root`, be it through a link."""
-    path = Path(os.path.normpath(path)) if ".." in path.parts else path
+    """`path` relative to `root`, with forward slashes; None where it leaves `root`, be it through a link.
+
+    `..` after a link leads where the system follows it: to the parent of what is linked.
+    """
     try:
-        if not path.resolve().is_relative_to(root.resolve()):
-            return None
+        real, real_root = path.resolve(), root.resolve()
     except RuntimeError:  # links in a circle
         return None
-    try:
-        return path.relative_to(root).as_posix()
-    except ValueError:
-        return path.resolve().relative_to(root.resolve()).as_posix()
+    if not real.is_relative_to(real_root):
+        return None
+    if path.is_relative_to(root):
+        written = path.relative_to(root)
+        if ".." not in written.parts:
+            return written.as_posix()
+        shorter = Path(os.path.normpath(written))
+        if ".." not in shorter.parts and (root / shorter).resolve() == real:
+            return shorter.as_posix()
+    return real.relative_to(real_root).as_posix()
 
 
 def _numbers(values: Sequence[object]) -> _Corners | None:

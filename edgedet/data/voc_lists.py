@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from edgedet.data.dataset import Summary
+from edgedet.data.dataset import OUTSIDE, Summary
 from edgedet.data.images import IMAGE_SUFFIXES
 from edgedet.data.indexed import relative_inside
 from edgedet.data.splits import family
@@ -47,7 +47,7 @@ def listed(folder: Path, listing: Path, annotations: Sequence[Path], summary: Su
         if fitting:
             yield fitting[0]
         elif _leaves(folder, line):
-            summary.leave_out("path that leaves the data set", f"{listing.name}: {line}", image=True)
+            summary.leave_out(OUTSIDE, f"{listing.name}: {line}", image=True)
         else:
             name = _CLASS_FLAG.sub("", line)
             summary.leave_out("listed image without an annotation", name, image=True)

@@ -13,7 +13,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from edgedet.data.dataset import Reader, Request, Summary
+from edgedet.data.dataset import OUTSIDE, Reader, Request, Summary
+from edgedet.data.images import links_out
 from edgedet.data.indexed import IndexedDataset, Objects, Record, relative_inside
 from edgedet.data.text import decode
 from edgedet.data.yolo_labels import LabelFinder
@@ -88,12 +89,14 @@ class _Index:
 
     def add(self, part: Part, *, is_joined: bool) -> None:
         """Add the images of a part; of those that were there before, only joined splits count one."""
+        for link in links_out(part.folder, within=self._layout.root) if part.folder is not None else ():
+            self._summary.leave_out(OUTSIDE, link.name, image=True)
         labels = {image: self._finder.find(image) for image in part.images}
         labelled = {image.parent for image, path in labels.items() if path is not None}
         for image, path in labels.items():
             image_id = relative_inside(self._layout.root, image)
             if image_id is None:
-                self._summary.leave_out("path that leaves the data set", image.name, image=True)
+                self._summary.leave_out(OUTSIDE, image.name, image=True)
             elif image_id in self.records:
                 if is_joined:
                     self._summary.correct("image that is listed twice", image_id)

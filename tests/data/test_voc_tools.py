@@ -106,6 +106,21 @@ def test_an_image_is_found_by_its_filename(plant: Plant, stated: str) -> None:
     _check(open_dataset(root), "JPEGImages/photo.png JPEGImages/b.png")
 
 
+def test_annotations_are_read_in_time_that_grows_with_their_number(plant: Plant, monkeypatch) -> None:
+    count, compared = 300, []
+    files = _files(*(f"{n}.xml" for n in range(count)), "0.png")
+    root = plant(files)
+    equal = Path.__eq__
+
+    def counted(one: Path, other: object) -> bool:
+        compared.append(1)
+        return equal(one, other)
+
+    monkeypatch.setattr(Path, "__eq__", counted)
+    open_dataset(root)
+    assert len(compared) < 100 * count
+
+
 ALONE = "annotation without an image"
 TAKEN = "annotation whose image is taken"
 STALE = "annotation whose filename is another image, read for the image of its own name"
