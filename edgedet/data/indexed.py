@@ -55,6 +55,7 @@ class Objects:
         self._summary, self._where = summary, where
         self._boxes: list[_Corners] = []
         self._class_ids: list[int] = []
+        self._known: set[tuple[_Corners | None, int | None]] = set()
         self._ignore: list[bool] = []
         self._areas: list[float] = []
 
@@ -88,16 +89,13 @@ class Objects:
         else:
             self._boxes.append(box)
             self._class_ids.append(class_id)
+            self._known.add((box, class_id))
             self._ignore.append(ignore)
             self._areas.append(_area(area))
 
     def has(self, corners: Sequence[object], class_id: int | None) -> bool:
         """Whether this very box was added before."""
-        box = _numbers(corners)
-        return any(
-            known == box and known_id == class_id
-            for known, known_id in zip(self._boxes, self._class_ids, strict=True)
-        )
+        return (_numbers(corners), class_id) in self._known
 
     def record(
         self, image_id: str, path: Path, *, fractions: bool = False, size_hw: tuple[int, int] | None = None

@@ -107,7 +107,7 @@ class _Index:
                     self._summary.correct(_UNLABELLED, image_id)
                 self._add(image_id, image, path)
         for orphan in self._finder.orphans(part.folder) if part.folder is not None else ():
-            self._summary.leave_out("label file without an image", orphan.name, image=True)
+            self._summary.leave_out("label file without an image", orphan.name)
 
     def _add(self, image_id: str, image: Path, path: Path | None) -> None:
         text = "" if path is None else _label_text(path, self._summary)

@@ -85,6 +85,26 @@ def test_a_name_in_a_list_that_two_annotations_have_is_none(plant: Plant) -> Non
     assert dataset.summary.problems == {"listed image without an annotation": 1}
 
 
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("cam2/a", ""),
+        ("/mnt/x/cam2/a.png", ""),
+        ("cam1/a", "JPEGImages/cam1/a.png"),
+        ("/mnt/x/JPEGImages/cam1/a.png", "JPEGImages/cam1/a.png"),
+        ("Annotations\\a.xml", "JPEGImages/a.png"),
+        ("a", "JPEGImages/a.png"),
+        ("cam2/b", "JPEGImages/cam1/b.png"),
+    ],
+)
+def test_the_end_of_a_line_counts_where_one_annotation_has_it(plant: Plant, line: str, expected: str) -> None:
+    names = ("a", "cam1/a", "cam1/b", "c")
+    files = _files(*(f"Annotations/{n}.xml" for n in names), *(f"JPEGImages/{n}.png" for n in names))
+    dataset = open_dataset(plant(files | {"ImageSets/Main/val.txt": f"c\n{line}\n"}), "val")
+    assert " ".join(dataset.image_ids) == f"JPEGImages/c.png {expected}".strip()
+    assert (dataset.summary.problems.total(), dataset.summary.lost_images) == (not expected, not expected)
+
+
 @pytest.mark.parametrize("layout", ["Annotations/{}/a.xml JPEGImages/{}/a.png", "{}/a.xml {}/a.png"])
 @pytest.mark.parametrize(("folder", "split"), [("valid", "val"), ("Val", "val"), ("cam1", "cam1")])
 def test_a_folder_is_a_split(plant: Plant, layout: str, folder: str, split: str) -> None:
