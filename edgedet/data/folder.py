@@ -8,6 +8,7 @@ from edgedet.data.dataset import OUTSIDE, Reader, Request, Summary, no_such_spli
 from edgedet.data.images import links_out, list_images
 from edgedet.data.indexed import IndexedDataset, Objects, relative_inside
 from edgedet.data.splits import same_names
+from edgedet.data.unread import leave_out_other_formats
 
 
 def read(request: Request) -> IndexedDataset:
@@ -17,6 +18,7 @@ def read(request: Request) -> IndexedDataset:
         DataError: There is no such sub-folder, or no image.
     """
     root, summary = request.path, Summary(strict=request.strict)
+    leave_out_other_formats(root, summary)
     records = []
     for folder in [_split_folder(root, split) for split in request.splits] or [root]:
         for link in links_out(folder, within=root):

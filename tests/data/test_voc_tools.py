@@ -9,6 +9,7 @@ import pytest
 
 from edgedet.data import open_dataset
 from edgedet.errors import DataError
+from edgedet.training.start import check_boxes
 
 Plant = Callable[..., Path]
 
@@ -251,13 +252,18 @@ def test_labels_of_yolo_with_an_xml_among_them_are_read_as_yolo(plant: Plant) ->
         ),
     ],
 )
-@pytest.mark.parametrize("folder", ["", "annotations/"])
-def test_boxes_of_another_format_are_refused_by_name(
-    plant: Plant, file: str, text: str, name: str, folder
+@pytest.mark.parametrize("image", ["images/a.png", "a.png", "annotations/a.png"])
+def test_boxes_of_another_format_are_named_and_their_images_read_without(
+    plant: Plant, file: str, text: str, name: str, image: str
 ) -> None:
-    root = plant({folder + file: text, "images/a.png": ""})
-    for path in (root, root / folder / file):
-        with pytest.raises(DataError, match=rf"is {name}.* not read.*export it again as COCO"):
-            open_dataset(path)
-    assert open_dataset(root / "images").format == "images"
-    assert open_dataset(root, data_format="images").format == "images"
+    root = plant({file: text, image: ""})
+    dataset = open_dataset(root, labels=["cat"])
+    assert (dataset.format, list(dataset.image_ids)) == ("images", [image])
+    assert (dataset.summary.problems.total(), dataset.summary.lost_images) == (1, 0)
+    with pytest.raises(DataError, match=rf"nothing to learn from .*{name}.* not read: export it as COCO"):
+        check_boxes(dataset)
+    with pytest.raises(DataError, match=rf"is {name}.* not read.*export it again as COCO"):
+        open_dataset(root / file)
+    (root / image).unlink()
+    with pytest.raises(DataError, match=rf"is {name}.* not read.*export it again as COCO"):
+        open_dataset(root)
