@@ -61,6 +61,11 @@ class Geometry:
         """Boxes `[n, 4]` in pixels of the image, as boxes in pixels of the tensor."""
         return boxes_xyxy * self._scale() + self._offset()
 
+    def content_of(self, tensor: Floats) -> Floats:
+        """The part `[..., h, w]` of a tensor `[..., H, W]` that the image fills."""
+        (top, left), (height, width) = self.offset_yx, self.content_hw
+        return tensor[..., top : top + height, left : left + width]
+
     def _scale(self) -> Floats:
         x, y = self.content_hw[1] / self.image_hw[1], self.content_hw[0] / self.image_hw[0]
         return np.array([x, y, x, y], np.float32)

@@ -38,12 +38,12 @@ def collect(
     steps = torch.tensor(captured.spec.input.std).reshape(3, 1, 1)
     images: list[ImageEntry] = []
     counter = CoverageCounter(calibration.dataset.labels, captured.spec.labels)
-    for image, tensor in track(calibration, "Collecting ranges", len(calibration)):
+    for image, tensor, geometry in track(calibration, "Collecting ranges", len(calibration)):
         with torch.inference_mode():
             observer.run(tensor)
         digest = sha256_of(image.path) if image.path.is_file() else ""
         images.append(ImageEntry(image_id=image.image_id, sha256=digest))
-        counter.add(image, (tensor[0] * steps).numpy())
+        counter.add(image, geometry.content_of((tensor[0] * steps).numpy()))
     if not images:
         raise DataError(
             "cannot calibrate",

@@ -11,12 +11,13 @@ from torch import Tensor
 
 from edgedet.data import Dataset, LabelledImage
 from edgedet.errors import DataError
-from edgedet.preprocess import preprocess
+from edgedet.preprocess import Geometry, preprocess
 from edgedet.progress import Track, silent
 from edgedet.spec import InputSpec
 
 # Equalization and corrections settle with few images, each of which gives thousands of positions.
 LOOKED_AT_AGAIN = 32
+_Seen = tuple[LabelledImage, Tensor, Geometry]
 _NO_PIXELS = np.empty((0, 0, 3), np.uint8)
 
 
@@ -47,14 +48,14 @@ class CalibrationImages:
         self.dataset, self._spec = dataset, spec
         self._indices = spaced(len(dataset), count)
         self._again = [self._indices[i] for i in spaced(len(self._indices), LOOKED_AT_AGAIN)]
-        self._kept: dict[int, tuple[LabelledImage, Tensor] | None] = {}
+        self._kept: dict[int, _Seen | None] = {}
 
     def __len__(self) -> int:
         """How many, readable or not."""
         return len(self._indices)
 
-    def __iter__(self) -> Iterator[tuple[LabelledImage, Tensor]]:
-        """Each readable image, without its pixels if it is kept, and its tensor `[1, 3, h, w]`."""
+    def __iter__(self) -> Iterator[_Seen]:
+        """Each readable image, without its pixels if it is kept, its tensor `[1, 3, h, w]` and geometry."""
         kept = frozenset(self._again)
         for index in self._indices:
             found = self._kept_one(index) if index in kept else self._read(index)
@@ -66,18 +67,19 @@ class CalibrationImages:
         found = [self._kept_one(index) for index in track(self._again, "Reading images", len(self._again))]
         return [one[1] for one in found if one is not None]
 
-    def _kept_one(self, index: int) -> tuple[LabelledImage, Tensor] | None:
+    def _kept_one(self, index: int) -> _Seen | None:
         if index not in self._kept:
             found = self._read(index)
-            self._kept[index] = found and (replace(found[0], image_bgr=_NO_PIXELS), found[1])
+            self._kept[index] = found and (replace(found[0], image_bgr=_NO_PIXELS), *found[1:])
         return self._kept[index]
 
-    def _read(self, index: int) -> tuple[LabelledImage, Tensor] | None:
+    def _read(self, index: int) -> _Seen | None:
         try:
             image = self.dataset[index]
         except DataError:
             return None  # counted in the data set's summary
-        return image, torch.from_numpy(preprocess(image.image_bgr, self._spec)[0])
+        tensor, geometry = preprocess(image.image_bgr, self._spec)
+        return image, torch.from_numpy(tensor), geometry
 
 
 def spaced(length: int, count: int) -> list[int]:

@@ -14,7 +14,6 @@ from edgedet.errors import DataError, UsageError
 __all__ = ["Dataset", "LabelledImage", "Summary", "SummaryRecord", "open_dataset", "read_image"]
 
 BUILTIN = "builtin"
-WITHOUT_BOXES = "images"
 
 
 def open_dataset(
@@ -74,8 +73,6 @@ def _reader(path: str, data_format: str | None) -> Reader:
     place = Path(path)
     for reader in readers:
         if reader.recognises(place):
-            if reader is registry.READERS.load(WITHOUT_BOXES):
-                check_no_other_format(place)
             return reader
     check_no_other_format(place)
     looked_for = "; ".join(f"{name}: {registry.READERS.entry(name).summary}" for name in registry.READERS)

@@ -91,7 +91,7 @@ class CoverageCounter:
 
         Args:
             image: Its labels; its own pixels are not looked at.
-            pixels: As the detector reads them, `[3, h, w]` in steps of 255.
+            pixels: As the detector reads them, `[3, h, w]` in steps of 255, without the bars of a letterbox.
         """
         self._images += 1
         if pixels.std(axis=(1, 2)).max() < _LEAST_CONTRAST:

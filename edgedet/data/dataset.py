@@ -87,6 +87,7 @@ class LeftOutClasses(Value):
         )
 
 
+OUTSIDE = "path that leaves the data set"
 UNKNOWN_CLASS = "box of an unknown class"
 
 

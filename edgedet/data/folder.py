@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from edgedet.data.dataset import Reader, Request, Summary, no_such_split
-from edgedet.data.images import list_images
+from edgedet.data.dataset import OUTSIDE, Reader, Request, Summary, no_such_split
+from edgedet.data.images import links_out, list_images
 from edgedet.data.indexed import IndexedDataset, Objects, relative_inside
 from edgedet.data.splits import same_names
+from edgedet.data.unread import leave_out_other_formats
 
 
 def read(request: Request) -> IndexedDataset:
@@ -17,11 +18,14 @@ def read(request: Request) -> IndexedDataset:
         DataError: There is no such sub-folder, or no image.
     """
     root, summary = request.path, Summary(strict=request.strict)
+    leave_out_other_formats(root, summary)
     records = []
     for folder in [_split_folder(root, split) for split in request.splits] or [root]:
-        for path in list_images(folder, recursive=True):
+        for link in links_out(folder, within=root):
+            summary.leave_out(OUTSIDE, link.name, image=True)
+        for path in list_images(folder, recursive=True, within=root):
             if (image_id := relative_inside(root, path)) is None:
-                summary.leave_out("path that leaves the data set", path.name, image=True)
+                summary.leave_out(OUTSIDE, path.name, image=True)
             else:
                 records.append(Objects(summary, image_id).record(image_id, path))
     return IndexedDataset(request, root, "images", request.labels or (), records, summary)

@@ -9,6 +9,7 @@ wrong with which file, and a file that ends too early is a failure.
 from __future__ import annotations
 
 import os
+from collections import deque
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -64,14 +65,15 @@ def read_image(path: Path | str) -> Image:
     return image
 
 
-def list_images(folder: Path, *, recursive: bool = False) -> list[Path]:
+def list_images(folder: Path, *, recursive: bool = False, within: Path | None = None) -> list[Path]:
     """Files in `folder` whose name ends as images' do, sorted by path, hidden ones left out.
 
     Args:
         folder: Where to look.
         recursive: In its sub-folders too, also in those that are links.
+        within: As in `files_below`.
     """
-    found: Iterable[Path] = files_below(folder) if recursive else folder.iterdir()
+    found: Iterable[Path] = files_below(folder, within=within) if recursive else folder.iterdir()
     return sorted(
         path
         for path in found
@@ -79,22 +81,71 @@ def list_images(folder: Path, *, recursive: bool = False) -> list[Path]:
     )
 
 
-def has_images(folder: Path) -> bool:
-    """Whether an image lies in a folder or below it."""
-    return any(path.suffix.lower() in IMAGE_SUFFIXES for path in files_below(folder))
+def has_images(folder: Path, *, within: Path | None = None) -> bool:
+    """Whether an image lies in a folder or below it; `within` as in `files_below`."""
+    return any(path.suffix.lower() in IMAGE_SUFFIXES for path in files_below(folder, within=within))
 
 
-def files_below(folder: Path) -> Iterator[Path]:
-    """Files in a folder and its sub-folders, links to folders included, each folder once; no hidden ones."""
-    seen: set[str] = set()
-    for place, folders, names in os.walk(folder, followlinks=True):
-        real = os.path.realpath(place)
-        if real in seen:
-            folders.clear()
+def files_below(folder: Path, *, within: Path | None = None) -> Iterator[Path]:
+    """Files in a folder and its sub-folders, each folder once; no hidden ones.
+
+    Folders come before links to folders, so that a file has the path of its folder.
+
+    Args:
+        folder: Where to look.
+        within: Links to folders below this one are followed, no others; by default `folder` itself.
+    """
+    for place, is_followed in _places_below(folder, within or folder):
+        if is_followed:
+            names = sorted(entry.name for entry in _entries(place) if not _is_folder(entry))
+            yield from (place / name for name in names)
+
+
+def links_out(folder: Path, *, within: Path) -> list[Path]:
+    """Links in a folder, or below it, to folders that are not below `within`."""
+    return [place for place, is_followed in _places_below(folder, within) if not is_followed]
+
+
+def _places_below(folder: Path, within: Path) -> Iterator[tuple[Path, bool]]:
+    """A folder and those below it, and whether their files belong to it: those of links out do not."""
+    start, limit = Path(os.path.realpath(folder)), Path(os.path.realpath(within))
+    seen: set[Path] = set()
+    links = deque([folder])
+    while links:
+        link = links.popleft()
+        real = Path(os.path.realpath(link))
+        if not real.is_relative_to(limit):
+            yield link, False
             continue
-        seen.add(real)
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        yield from (Path(place, name) for name in sorted(names) if not name.startswith("."))
+        if real != start and start.is_relative_to(real):  # a link to where the folder itself lies
+            continue
+        folders = [link]
+        while folders:
+            place = folders.pop()
+            real = Path(os.path.realpath(place))
+            if real in seen:
+                continue
+            seen.add(real)
+            yield place, True
+            inner = sorted((entry for entry in _entries(place) if _is_folder(entry)), key=lambda e: e.name)
+            links.extend(place / entry.name for entry in inner if entry.is_symlink())
+            folders.extend(place / entry.name for entry in reversed(inner) if not entry.is_symlink())
+
+
+def _entries(folder: Path) -> list[os.DirEntry[str]]:
+    """What is in a folder and not hidden; nothing where it cannot be read."""
+    try:
+        with os.scandir(folder) as entries:
+            return [entry for entry in entries if not entry.name.startswith(".")]
+    except OSError:
+        return []
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # links in a circle
+        return False
 
 
 def _read_bytes(path: Path) -> bytes:

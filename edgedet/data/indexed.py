@@ -55,6 +55,7 @@ class Objects:
         self._summary, self._where = summary, where
         self._boxes: list[_Corners] = []
         self._class_ids: list[int] = []
+        self._known: set[tuple[_Corners | None, int | None]] = set()
         self._ignore: list[bool] = []
         self._areas: list[float] = []
 
@@ -88,16 +89,13 @@ class Objects:
         else:
             self._boxes.append(box)
             self._class_ids.append(class_id)
+            self._known.add((box, class_id))
             self._ignore.append(ignore)
             self._areas.append(_area(area))
 
     def has(self, corners: Sequence[object], class_id: int | None) -> bool:
         """Whether this very box was added before."""
-        box = _numbers(corners)
-        return any(
-            known == box and known_id == class_id
-            for known, known_id in zip(self._boxes, self._class_ids, strict=True)
-        )
+        return (_numbers(corners), class_id) in self._known
 
     def record(
         self, image_id: str, path: Path, *, fractions: bool = False, size_hw: tuple[int, int] | None = None
@@ -208,17 +206,24 @@ class IndexedDataset:
 
 
 def relative_inside(root: Path, path: Path) -> str | None:
-    """`path` relative to `root`, with forward slashes; None where it leaves `root`, be it through a link."""
-    path = Path(os.path.normpath(path)) if ".." in path.parts else path
+    """`path` relative to `root`, with forward slashes; None where it leaves `root`, be it through a link.
+
+    `..` after a link leads where the system follows it: to the parent of what is linked.
+    """
     try:
-        if not path.resolve().is_relative_to(root.resolve()):
-            return None
+        real, real_root = path.resolve(), root.resolve()
     except RuntimeError:  # links in a circle
         return None
-    try:
-        return path.relative_to(root).as_posix()
-    except ValueError:
-        return path.resolve().relative_to(root.resolve()).as_posix()
+    if not real.is_relative_to(real_root):
+        return None
+    if path.is_relative_to(root):
+        written = path.relative_to(root)
+        if ".." not in written.parts:
+            return written.as_posix()
+        shorter = Path(os.path.normpath(written))
+        if ".." not in shorter.parts and (root / shorter).resolve() == real:
+            return shorter.as_posix()
+    return real.relative_to(real_root).as_posix()
 
 
 def _numbers(values: Sequence[object]) -> _Corners | None:

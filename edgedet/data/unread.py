@@ -1,4 +1,8 @@
-"""Annotations of formats that no reader reads: named with the way out, not taken for images without boxes."""
+"""Annotations of formats that no reader reads: named with the way out.
+
+Images beside them can be detected in and calibrated with, so they are read without boxes and the format is
+counted in the summary, which is part of what every command says that finds no boxes.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +11,7 @@ from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 
+from edgedet.data.dataset import Summary
 from edgedet.errors import DataError
 
 # The start of a file tells its format.
@@ -29,21 +34,35 @@ _HEAD = 2**16
 _LOOKED_AT = 20
 
 
+_EXPORTS = "COCO 1.0, Pascal VOC 1.1 or YOLO 1.1"
+
+
 def check_no_other_format(path: Path) -> None:
-    """Raise where a path that no reader of boxes knows holds the boxes of another format.
+    """Raise where a path that no reader knows holds the boxes of another format.
 
     Raises:
         DataError: It does; says which format, and what to export.
     """
+    for file, name in _others(path):
+        raise DataError(
+            f"{file} is {name}, which is not read",
+            got=name,
+            expected="COCO, Pascal VOC or YOLO",
+            fix=f"export it again as {_EXPORTS}; or, for images without boxes, give the folder of the images "
+            "alone",
+        )
+
+
+def leave_out_other_formats(path: Path, summary: Summary) -> None:
+    """Count each other format of which a folder of images holds boxes once."""
+    for name, file in {name: file for file, name in reversed(list(_others(path)))}.items():
+        summary.leave_out(f"annotation set in {name}, which is not read: export it as {_EXPORTS}", file.name)
+
+
+def _others(path: Path) -> Iterator[tuple[Path, str]]:
     for file in islice(_candidates(path), _LOOKED_AT):
         if (name := _format_of(file)) is not None:
-            raise DataError(
-                f"{file} is {name}, which is not read",
-                got=name,
-                expected="COCO, Pascal VOC or YOLO",
-                fix="export it again as COCO 1.0, Pascal VOC 1.1 or YOLO 1.1; or, for images without boxes, "
-                "give the folder of the images alone",
-            )
+            yield file, name
 
 
 def _candidates(path: Path) -> Iterator[Path]:

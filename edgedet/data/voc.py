@@ -19,9 +19,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edgedet.data.dataset import Reader, Request, Summary, no_such_split
-from edgedet.data.images import files_below
-from edgedet.data.indexed import IndexedDataset, Objects, Record
+from edgedet.data.dataset import OUTSIDE, Reader, Request, Summary, no_such_split
+from edgedet.data.images import files_below, links_out
+from edgedet.data.indexed import IndexedDataset, Objects, Record, relative_inside
 from edgedet.data.splits import same_names
 from edgedet.data.text import read_lines
 from edgedet.data.unread import check_no_other_format
@@ -41,12 +41,17 @@ def read(request: Request) -> IndexedDataset:
         MissingExtraError: defusedxml is not installed.
     """
     root, summary = request.path, Summary(strict=request.strict)
-    everything = annotation_files(annotation_folder(root) or root)
+    folder = annotation_folder(root) or root
+    limit = _limit(root, folder)
+    everything = annotation_files(folder, within=limit)
+    for link in links_out(folder, within=limit):
+        summary.leave_out(OUTSIDE, link.name, image=True)
     chosen = _select(root, request.splits, everything, summary)
     labels = request.labels or _label_file(root)
     trees: dict[Path, Element] = {}
+    among = frozenset(chosen)
     for path in everything if labels is None else chosen:
-        if (tree := parse(path, summary if path in chosen else Summary())) is not None:
+        if (tree := parse(path, summary if path in among else Summary())) is not None:
             trees[path] = tree
     labels = labels or tuple(sorted({name for tree in trees.values() for name in names(tree)}))
     class_ids = {name: index for index, name in enumerate(labels)}
@@ -95,7 +100,11 @@ def _of_split(root: Path, split: str, everything: Sequence[Path], summary: Summa
     folder = annotation_folder(root) or root
     lists = lists_of(root)
     folders = {inner.name: inner for inner in sub_folders(folder)}
-    folders = {name: inner for name, inner in folders.items() if any(map(is_xml, files_below(inner)))}
+    folders = {
+        name: inner
+        for name, inner in folders.items()
+        if any(map(is_xml, files_below(inner, within=_limit(root, folder))))
+    }
     for options in (lists, folders):
         found = same_names(split, options)
         if len(found) == 1:
@@ -106,6 +115,11 @@ def _of_split(root: Path, split: str, everything: Sequence[Path], summary: Summa
         yield from listed(folder, lists[found[0]], everything, summary)
     else:
         yield from (path for path in everything if path.is_relative_to(folders[found[0]]))
+
+
+def _limit(root: Path, folder: Path) -> Path:
+    """Where links in the folder of the annotations may lead."""
+    return folder if relative_inside(root, folder) is None else root
 
 
 def _label_file(root: Path) -> tuple[str, ...] | None:

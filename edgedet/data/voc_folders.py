@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
-from edgedet.data.dataset import Summary
+from edgedet.data.dataset import OUTSIDE, Summary
 from edgedet.data.images import files_below, list_images
 from edgedet.data.indexed import relative_inside
 
@@ -36,9 +36,9 @@ def _has_annotations(folder: Path) -> bool:
     return ".xml" in suffixes and not (folder.name.casefold() == "labels" and ".txt" in suffixes)
 
 
-def annotation_files(folder: Path) -> list[Path]:
-    """The xml files in a folder and below it."""
-    return sorted(path for path in files_below(folder) if is_xml(path))
+def annotation_files(folder: Path, *, within: Path | None = None) -> list[Path]:
+    """The xml files in a folder and below it; `within` as in `files_below`."""
+    return sorted(path for path in files_below(folder, within=within) if is_xml(path))
 
 
 def is_xml(path: Path) -> bool:
@@ -77,7 +77,7 @@ class ImageFinder:
         if image is None:
             summary.leave_out("annotation without an image", annotation.name, image=True)
         elif relative_inside(self._root, image) is None:
-            summary.leave_out("path that leaves the data set", image.name, image=True)
+            summary.leave_out(OUTSIDE, image.name, image=True)
         elif self._owners.setdefault(image, annotation) != annotation:
             summary.leave_out("annotation whose image is taken", annotation.name, image=True)
         else:
@@ -169,7 +169,7 @@ class ImageFinder:
         """
         stems: dict[str, list[Path]] = {}
         for folder in _image_folders(self._root) or [self._root]:
-            for path in list_images(folder, recursive=True):
+            for path in list_images(folder, recursive=True, within=self._root):
                 stems.setdefault(path.stem.casefold(), []).append(path)
         return stems
 

@@ -6,14 +6,19 @@ import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from edgedet.data.dataset import Summary
+from edgedet.data.dataset import OUTSIDE, Summary
 from edgedet.data.images import IMAGE_SUFFIXES
 from edgedet.data.indexed import relative_inside
 from edgedet.data.splits import family
 from edgedet.data.text import read_lines
+from edgedet.data.voc_folders import ANNOTATION_FOLDERS, IMAGE_FOLDERS
 
 # The lists of one class end their lines with 1, -1 or 0: whether it is in the image.
 _CLASS_FLAG = re.compile(r"\s+(-1|0|1)$")
+
+
+# After one of these, a path says where an annotation lies in the folder of annotations.
+_FOLDERS = frozenset({*ANNOTATION_FOLDERS, *IMAGE_FOLDERS})
 
 
 def lists_of(root: Path) -> dict[str, Path]:
@@ -41,27 +46,38 @@ def listed(folder: Path, listing: Path, annotations: Sequence[Path], summary: Su
     for path in annotations:
         stems.setdefault(path.stem, []).append(path)
     for line in read_lines(listing):
-        names = list(dict.fromkeys(_names(line)))
-        alike = stems.get(names[-1], [])
-        fitting = [known[name] for name in names if name in known] or (alike if len(alike) == 1 else [])
-        if fitting:
-            yield fitting[0]
+        found = next(filter(None, (_annotation(*name, known, stems) for name in _names(line))), None)
+        if found is not None:
+            yield found
         elif _leaves(folder, line):
-            summary.leave_out("path that leaves the data set", f"{listing.name}: {line}", image=True)
+            summary.leave_out(OUTSIDE, f"{listing.name}: {line}", image=True)
         else:
             name = _CLASS_FLAG.sub("", line)
             summary.leave_out("listed image without an annotation", name, image=True)
 
 
-def _names(line: str) -> Iterator[str]:
-    """What a line may name, the whole of it first, the last part of its last column last."""
+def _annotation(
+    name: str, is_whole: bool, known: dict[str, Path], stems: dict[str, list[Path]]
+) -> Path | None:
+    """The annotation that a name means; the end of a path only where no other has the last part of it."""
+    if is_whole and name in known:
+        return known[name]
+    alike = stems.get(name.rpartition("/")[2], [])
+    is_end = "/" not in name or name in known
+    return alike[0] if len(alike) == 1 and is_end else None
+
+
+def _names(line: str) -> Iterator[tuple[str, bool]]:
+    """What a line may name and whether that is all of it, the last part of its last column last."""
     columns = line.split()
     whole = [line, _CLASS_FLAG.sub("", line)]
     for text in (*whole, *(columns if len(columns) == 2 else ()), whole[1]):
         text = text.replace("\\", "/")
         for name in (text, _without_suffix(text)):
             parts = [part for part in name.split("/") if part not in ("", ".")]
-            yield from ("/".join(parts[start:]) for start in range(len(parts)))
+            folders = [start for start, part in enumerate(parts) if part.casefold() in _FOLDERS]
+            wholes = (0, folders[-1] + 1 if folders else 0)
+            yield from (("/".join(parts[start:]), start in wholes) for start in range(len(parts)))
 
 
 def _without_suffix(text: str) -> str:

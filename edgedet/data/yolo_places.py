@@ -54,7 +54,10 @@ def parts_of(layout: Layout, splits: Sequence[str], summary: Summary) -> list[Pa
     if folders or lists:  # others may hold what a detector wrote
         labelled = [folder for folder in labelled if family(folder.name)]
     folders += [folder for folder in labelled if not any(f.is_relative_to(folder) for f in folders)]
-    return [*map(_folder_part, folders), *(_list_part(layout.root, place, summary) for place in lists)]
+    return [
+        *(_folder_part(layout.root, folder) for folder in folders),
+        *(_list_part(layout.root, place, summary) for place in lists),
+    ]
 
 
 def has_labels(layout: Layout) -> bool:
@@ -64,7 +67,9 @@ def has_labels(layout: Layout) -> bool:
         return True
     for split in layout.splits:
         for place in layout.places(split):
-            images: Sequence[Path] = list_images(place, recursive=True) if place.is_dir() else ()
+            images: Sequence[Path] = (
+                list_images(place, recursive=True, within=layout.root) if place.is_dir() else ()
+            )
             if place.is_file():
                 images = _list_part(layout.root, place, Summary()).images
             if any(finder.find(image) for image in islice(images, _PROBES)):
@@ -77,12 +82,12 @@ def _of_split(layout: Layout, split: str, summary: Summary) -> list[Part]:
         return _described_parts(layout, split, summary)
     folders = _split_folders(layout.root)
     if split in folders:
-        return [_folder_part(folder) for folder in folders[split]]
+        return [_folder_part(layout.root, folder) for folder in folders[split]]
     described = [name for name in layout.splits if layout.places(name)]
     if len(alike := same_names(split, described)) == 1:
         return _described_parts(layout, alike[0], summary)
     if len(alike := same_names(split, folders)) == 1:
-        return [_folder_part(folder) for folder in folders[alike[0]]]
+        return [_folder_part(layout.root, folder) for folder in folders[alike[0]]]
     missing = ", ".join(layout.splits.get(split, ()))
     asked = f"{split} ({missing} is not there)" if missing else split
     raise no_such_split(layout.root, asked, sorted({*described, *folders}))
@@ -95,14 +100,14 @@ def _described_parts(layout: Layout, name: str, summary: Summary) -> list[Part]:
         if place is None:
             summary.leave_out("folder or list of the split that is missing", entry, image=True)
         elif place.is_dir():
-            parts.append(_folder_part(place))
+            parts.append(_folder_part(layout.root, place))
         else:
             parts.append(_list_part(layout.root, place, summary))
     return parts
 
 
-def _folder_part(folder: Path) -> Part:
-    return Part(tuple(list_images(folder, recursive=True)), folder)
+def _folder_part(root: Path, folder: Path) -> Part:
+    return Part(tuple(list_images(folder, recursive=True, within=root)), folder)
 
 
 def _list_part(root: Path, file: Path, summary: Summary) -> Part:
@@ -163,7 +168,9 @@ def _split_folders(root: Path) -> dict[str, list[Path]]:
     for folder in _labelled_folders(root):
         if folder != root:
             folders.setdefault(folder.relative_to(root).parts[0], []).append(folder)
-    return {name: found for name, found in folders.items() if any(map(has_images, found))}
+    return {
+        name: found for name, found in folders.items() if any(has_images(one, within=root) for one in found)
+    }
 
 
 def _labelled_folders(root: Path) -> list[Path]:
@@ -175,7 +182,9 @@ def _labelled_folders(root: Path) -> list[Path]:
         folder
         for folder in _sub_folders(root)
         if folder.name.casefold() not in (*IMAGE_FOLDERS, LABELS)
-        and any(_has_labels(finder, image) for image in list_images(folder, recursive=True)[:_PROBES])
+        and any(
+            _has_labels(finder, image) for image in list_images(folder, recursive=True, within=root)[:_PROBES]
+        )
     ]
 
 

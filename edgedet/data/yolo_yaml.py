@@ -8,6 +8,7 @@ indices, or a list or mapping in brackets. What is written in another way is ref
 from __future__ import annotations
 
 import re
+import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -27,11 +28,18 @@ _IN_BRACKETS = re.compile(
     r"""("(?:[^"\\]|\\.)*"|'(?:[^']|'')*'|[^,"'\[\]{}\s][^,\[\]{}]*)\s*(?:,\s*|$)"""
 )
 
+_ESCAPE = re.compile(r"\\(?:x([0-9A-Fa-f]{2})|u([0-9A-Fa-f]{4})|U([0-9A-Fa-f]{8})|.)")
+# An escaped space is not among them: it is written where a long text goes on in the next line.
+_ESCAPED = dict(zip('0abtnvfre"/\\N_LP', '\0\a\b\t\n\v\f\r\x1b"/\\\x85\xa0\u2028\u2029', strict=True))
+_SURROGATES = frozenset({"ud8", "ud9", "uda", "udb", "udc", "udd", "ude", "udf"})
+
 # Keys with another meaning; every other key with a value or a list may be a split.
 _OTHER_KEYS = frozenset({"path", "names", "nc", "download", "kpt_shape", "flip_idx", "channels", "roboflow"})
 
 _EXPECTED_NAMES = "names: as a list (- cat), as indices from 0 (0: cat), or as [cat, dog], every name once"
 _EXPECTED_PLACES = "places of splits: a folder, a list of images, or a list of those"
+
+_EXPECTED_ESCAPES = r"text in double quotes: escapes of YAML (\xE9, \u732B, \n, \\, \"), else single quotes"
 
 _NOTHING = frozenset({"", "~", "null", "none", "false"})
 
@@ -63,7 +71,13 @@ def read_description(path: Path) -> Description:
         lines = decode(path.read_bytes()).splitlines()
     except (OSError, UnicodeDecodeError) as exc:
         raise _refused(path, f"{type(exc).__name__}: {exc}") from exc
-    blocks = _blocks(lines)
+    try:
+        return _description(path, _blocks(lines))
+    except _EscapeError as exc:
+        raise _refused(path, str(exc), _EXPECTED_ESCAPES) from exc
+
+
+def _description(path: Path, blocks: dict[str, tuple[str, list[str]]]) -> Description:
     head, body = blocks.get("names", ("", []))
     return Description(
         _names(path, head, body),
@@ -172,8 +186,31 @@ def _scalar(text: str) -> str:
         quoted = match[1]
         if quoted[0] == "'":
             return quoted[1:-1].replace("''", "'")
-        return re.sub(r"\\(.)", r"\1", quoted[1:-1])
+        return _unescaped(quoted[1:-1])
     return re.split(r"(?:^|\s)#", text, maxsplit=1)[0].strip()
+
+
+def _unescaped(text: str) -> str:
+    """The text in double quotes, as YAML 1.2 (section 5.7) escapes it."""
+    try:
+        # Escapes of JSON write a character beyond 16 bits as two.
+        return _ESCAPE.sub(_unescape, text).encode("utf-16", "surrogatepass").decode("utf-16")
+    except UnicodeDecodeError as exc:
+        halves = [match[0] for match in _ESCAPE.finditer(text) if match[0][1:4].casefold() in _SURROGATES]
+        raise _EscapeError(halves[0] if halves else text) from exc
+
+
+def _unescape(match: re.Match[str]) -> str:
+    digits = match[1] or match[2] or match[3]
+    if digits is not None and int(digits, 16) <= sys.maxunicode:
+        return chr(int(digits, 16))
+    if match[0][1:] in _ESCAPED:
+        return _ESCAPED[match[0][1:]]
+    raise _EscapeError(match[0])
+
+
+class _EscapeError(ValueError):
+    """An escape that YAML does not have, or that continues a line."""
 
 
 def _refused(path: Path, got: str, expected: str = _EXPECTED_NAMES) -> DataError:

@@ -239,13 +239,13 @@ def test_an_image_is_decoded_once_however_often_it_is_looked_at(captured: Captur
     dataset.__class__ = Counted
     images = CalibrationImages(dataset, captured.spec.input, count)
     again = images.again()
-    all_of_them = [tensor for _, tensor in images]
+    all_of_them = [tensor for _, tensor, _ in images]
     assert len(images.again()) == len(again) == min(count, 32)
     assert sorted(read) == sorted(set(read))
     assert len(read) == len(all_of_them) == len(images) == min(count, len(dataset))
     assert sum(any(torch.equal(one, other) for other in all_of_them) for one in again) == len(again)
     assert [image.image_id for image in calibration_images(dataset, count)] == [
-        image.image_id for image, _ in images
+        image.image_id for image, _, _ in images
     ]
 
 

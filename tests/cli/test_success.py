@@ -167,6 +167,6 @@ def test_evaluating_on_nothing_is_refused(edgedet: Command, bundle: Path, data: 
 
 
 def test_evaluate_refuses_images_without_boxes(edgedet: Command, bundle: Path, data: Path) -> None:
-    (data / "instances.json").unlink()
+    (data / "instances.json").write_text('{"shapes": [], "imagePath": "1.png"}')
     result = edgedet("evaluate", bundle, "--data", data, "--runtime", "ort")
-    check_refusal(result, 2, "nothing to measure precision against", "edgedet detect")
+    check_refusal(result, 2, "nothing to measure precision against", "LabelMe", "COCO 1.0", "edgedet detect")

@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 
 from edgedet.data import open_dataset
+from edgedet.data.dataset import Summary
+from edgedet.data.indexed import Objects
 from edgedet.errors import DataError
 
 BOX = [10, 20, 30, 25]
@@ -309,3 +311,21 @@ def test_a_split_of_files_is_found_by_each_of_its_names(
     for name in (file, "instances_train2017.json", "train_val.json"):
         write(["a.png"], f"annotations/{name}")
     assert len(open_dataset(tmp_path, "val")) == 1
+
+
+def test_a_box_is_looked_up_among_many_without_looking_at_each() -> None:
+    compared = []
+
+    class Counted(int):
+        __hash__ = int.__hash__
+
+        def __eq__(self, other: object) -> bool:
+            compared.append(other)
+            return int(self) == other
+
+    objects = Objects(Summary(), "a.png")
+    for class_id in range(100):
+        objects.add([1, 2, 3, 4], class_id, "cat")
+    assert objects.has(["1", 2.0, 3, 4], Counted(99))
+    assert not objects.has([1, 2, 3, 4], Counted(100))
+    assert len(compared) < 10

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -12,6 +13,7 @@ import pytest
 from edgedet import registry
 from edgedet.data import open_dataset
 from edgedet.data.dataset import Reader
+from edgedet.data.indexed import relative_inside
 from edgedet.errors import DataError, UsageError
 
 
@@ -109,6 +111,51 @@ def test_images_in_a_link_to_a_folder_are_read_or_counted(tmp_path: Path, put_im
     dataset = open_dataset(tmp_path / "root")
     assert list(dataset.image_ids) == ["a.png", "link/b.png"][: 1 + inside]
     assert dataset.summary.problems.total() == (not inside)
+
+
+def test_dots_after_a_link_lead_where_the_system_leads(tmp_path: Path, put_image) -> None:
+    root = tmp_path / "root"
+    for path in ("root/x/a.png", "root/in/deep/c.png", "out/x/a.png", "out/d/b.png"):
+        put_image(tmp_path / path)
+    (root / "link").symlink_to(tmp_path / "out" / "d")
+    (root / "near").symlink_to(root / "in" / "deep")
+    assert relative_inside(root, root / "link" / ".." / "x" / "a.png") is None
+    assert relative_inside(root, root / "near" / ".." / "deep" / "c.png") == "in/deep/c.png"
+    assert relative_inside(root, root / "in" / ".." / "x" / "a.png") == "x/a.png"
+    with pytest.raises(DataError, match="has no such split"):
+        open_dataset(root, "link/../x")
+
+
+@pytest.mark.parametrize("labels", [{}, {"classes.txt": "cat", "labels/a.txt": "0 0.5 0.5 0.5 0.5"}])
+def test_a_link_to_the_whole_disk_is_counted_and_not_walked(plant, monkeypatch, labels) -> None:
+    root = plant({"images/a.png": "", **labels})
+    (root / "images" / "all").symlink_to("/")
+    monkeypatch.setattr("os.scandir", _inside(root, os.scandir))
+    dataset = open_dataset(root)
+    assert list(dataset.image_ids) == ["images/a.png"]
+    assert dataset.summary.examples == {"path that leaves the data set": ["all"]}
+
+
+def _inside(root: Path, scandir):
+    def scan(place="."):
+        assert Path(place).name == "all" or Path(place).resolve().is_relative_to(root), place
+        return scandir(place)
+
+    return scan
+
+
+@pytest.mark.parametrize("link", ["a", "z"])
+def test_images_have_the_ids_of_the_folder_and_not_of_a_link_to_it(tmp_path: Path, put_image, link) -> None:
+    put_image(tmp_path / "m" / "inner" / "a.png")
+    (tmp_path / link).symlink_to(tmp_path / "m")
+    (tmp_path / "m" / f"{link}2").symlink_to(tmp_path / "m" / "inner")
+    assert list(open_dataset(tmp_path).image_ids) == ["m/inner/a.png"]
+
+
+def test_a_link_to_a_folder_beside_the_one_of_the_split_is_followed(plant) -> None:
+    root = plant({"store/a.png": "", "train/b.png": ""})
+    (root / "train" / "more").symlink_to(root / "store")
+    assert list(open_dataset(root, "train").image_ids) == ["train/b.png", "train/more/a.png"]
 
 
 def test_a_link_out_of_a_folder_of_images_is_left_out(tmp_path: Path, put_image) -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from edgedet.data import open_dataset
 from edgedet.errors import DataError
+from edgedet.training.start import check_boxes
 
 Plant = Callable[..., Path]
 
@@ -85,6 +86,26 @@ def test_a_name_in_a_list_that_two_annotations_have_is_none(plant: Plant) -> Non
     assert dataset.summary.problems == {"listed image without an annotation": 1}
 
 
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("cam2/a", ""),
+        ("/mnt/x/cam2/a.png", ""),
+        ("cam1/a", "JPEGImages/cam1/a.png"),
+        ("/mnt/x/JPEGImages/cam1/a.png", "JPEGImages/cam1/a.png"),
+        ("Annotations\\a.xml", "JPEGImages/a.png"),
+        ("a", "JPEGImages/a.png"),
+        ("cam2/b", "JPEGImages/cam1/b.png"),
+    ],
+)
+def test_the_end_of_a_line_counts_where_one_annotation_has_it(plant: Plant, line: str, expected: str) -> None:
+    names = ("a", "cam1/a", "cam1/b", "c")
+    files = _files(*(f"Annotations/{n}.xml" for n in names), *(f"JPEGImages/{n}.png" for n in names))
+    dataset = open_dataset(plant(files | {"ImageSets/Main/val.txt": f"c\n{line}\n"}), "val")
+    assert " ".join(dataset.image_ids) == f"JPEGImages/c.png {expected}".strip()
+    assert (dataset.summary.problems.total(), dataset.summary.lost_images) == (not expected, not expected)
+
+
 @pytest.mark.parametrize("layout", ["Annotations/{}/a.xml JPEGImages/{}/a.png", "{}/a.xml {}/a.png"])
 @pytest.mark.parametrize(("folder", "split"), [("valid", "val"), ("Val", "val"), ("cam1", "cam1")])
 def test_a_folder_is_a_split(plant: Plant, layout: str, folder: str, split: str) -> None:
@@ -104,6 +125,21 @@ def test_an_image_is_found_by_its_filename(plant: Plant, stated: str) -> None:
         | {"Annotations/0001.xml": XML.format(f"<filename>{stated}</filename>")}
     )
     _check(open_dataset(root), "JPEGImages/photo.png JPEGImages/b.png")
+
+
+def test_annotations_are_read_in_time_that_grows_with_their_number(plant: Plant, monkeypatch) -> None:
+    count, compared = 300, []
+    files = _files(*(f"{n}.xml" for n in range(count)), "0.png")
+    root = plant(files)
+    equal = Path.__eq__
+
+    def counted(one: Path, other: object) -> bool:
+        compared.append(1)
+        return equal(one, other)
+
+    monkeypatch.setattr(Path, "__eq__", counted)
+    open_dataset(root)
+    assert len(compared) < 100 * count
 
 
 ALONE = "annotation without an image"
@@ -216,13 +252,18 @@ def test_labels_of_yolo_with_an_xml_among_them_are_read_as_yolo(plant: Plant) ->
         ),
     ],
 )
-@pytest.mark.parametrize("folder", ["", "annotations/"])
-def test_boxes_of_another_format_are_refused_by_name(
-    plant: Plant, file: str, text: str, name: str, folder
+@pytest.mark.parametrize("image", ["images/a.png", "a.png", "annotations/a.png"])
+def test_boxes_of_another_format_are_named_and_their_images_read_without(
+    plant: Plant, file: str, text: str, name: str, image: str
 ) -> None:
-    root = plant({folder + file: text, "images/a.png": ""})
-    for path in (root, root / folder / file):
-        with pytest.raises(DataError, match=rf"is {name}.* not read.*export it again as COCO"):
-            open_dataset(path)
-    assert open_dataset(root / "images").format == "images"
-    assert open_dataset(root, data_format="images").format == "images"
+    root = plant({file: text, image: ""})
+    dataset = open_dataset(root, labels=["cat"])
+    assert (dataset.format, list(dataset.image_ids)) == ("images", [image])
+    assert (dataset.summary.problems.total(), dataset.summary.lost_images) == (1, 0)
+    with pytest.raises(DataError, match=rf"nothing to learn from .*{name}.* not read: export it as COCO"):
+        check_boxes(dataset)
+    with pytest.raises(DataError, match=rf"is {name}.* not read.*export it again as COCO"):
+        open_dataset(root / file)
+    (root / image).unlink()
+    with pytest.raises(DataError, match=rf"is {name}.* not read.*export it again as COCO"):
+        open_dataset(root)

@@ -12,6 +12,7 @@ from edgedet.boxes import iou
 from edgedet.data import open_dataset
 from edgedet.data.yolo_yaml import read_description
 from edgedet.errors import DataError
+from edgedet.training.start import check_images
 
 YAML = "path: .\ntrain: images/first\nnames:\n  0: cat\n  1: dog\n"
 
@@ -170,6 +171,15 @@ def test_a_label_file_without_an_image_is_counted(root: Path) -> None:
     assert str(dataset.summary) == "1 images, 1 boxes; left out: 1 × label file without an image (d.txt)"
 
 
+def test_some_images_beside_all_labels_are_no_lost_images(root: Path) -> None:
+    for number in range(9):
+        (root / "labels" / "second" / f"{number}.txt").write_text("0 0.5 0.5 1 1\n")
+    dataset = open_dataset(root, "second")
+    assert dataset.summary.problems == {"label file without an image": 9}
+    assert dataset.summary.lost_images == 0
+    check_images(dataset)
+
+
 def test_two_images_with_one_label_file_are_one_image(root: Path, put_image) -> None:
     put_image(root / "images" / "second" / "c.jpg", 100, 200)
     dataset = open_dataset(root, "second")
@@ -209,6 +219,36 @@ def test_names_are_read_in_every_usual_way(tmp_path: Path, names: str) -> None:
     file = tmp_path / "x.yaml"
     file.write_text(names)
     assert read_description(file).names == ("cat", "hot dog", "it's")
+
+
+@pytest.mark.parametrize(
+    ("written", "name"),
+    [
+        ("caf\\xE9", "café"),
+        ("\\u732B \\U0001F408", "猫 🐈"),
+        ("\\uD83D\\uDC08", "🐈"),
+        ("a\\tb\\nc\\0", "a\tb\nc\0"),
+        ('\\"a\\" \\\\ \\/', '"a" \\ /'),
+        ("\\\\xE9", "\\xE9"),
+        ("\\_\\N\\e", "\xa0\x85\x1b"),
+    ],
+)
+@pytest.mark.parametrize("form", ['names:\n  0: "{}"\n', 'names: ["{}"]\n', 'names: {{0: "{}"}}\n'])
+def test_escapes_in_double_quotes_are_those_of_yaml(tmp_path: Path, written: str, name: str, form) -> None:
+    file = tmp_path / "x.yaml"
+    file.write_text(form.format(written))
+    assert read_description(file).names == (name,)
+
+
+@pytest.mark.parametrize("written", ["\\d", "\\xG1", "\\u12", "\\U00110000", "\\uD83D", "\\ "])
+@pytest.mark.parametrize(
+    "form", ['names: ["a{}"]\n', 'names: [a]\nval: "C:{}"\n', 'names: [a]\npath: "{}"\n']
+)
+def test_an_escape_that_yaml_does_not_have_is_refused_by_name(tmp_path: Path, written: str, form) -> None:
+    file = tmp_path / "x.yaml"
+    file.write_text(form.format(written))
+    with pytest.raises(DataError, match=r"cannot read the text in double quotes in .*got \\" + written[1]):
+        read_description(file)
 
 
 @pytest.mark.parametrize(

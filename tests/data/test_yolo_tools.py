@@ -224,6 +224,8 @@ def test_captions_beside_images_are_no_labels(plant: Plant) -> None:
 
 
 POSE3 = "0 0.5 0.5 0.5 0.5 0.3 0.3 2 0.7 0.3 1 0.7 0.7 2 0 0 0\n"
+TRIANGLE = "row that is a triangle or a box with a confidence and a track"
+POINTS = "row that is a polygon or a box with points in it, without kpt_shape"
 POSE2 = "0 0.5 0.5 0.5 0.5 0.3 0.3 0.7 0.7\n"
 
 
@@ -254,11 +256,34 @@ def test_the_box_of_a_pose_is_its_box(plant: Plant, kpt_shape: str, row: str) ->
         ("kpt_shape: [4, 3]\n", "0 0.1 0.1 0.5 0.1 0.5 0.5", "row that cannot be read"),
         ("", "0 0.5 0.5 0.5 0.5 nan", "row that cannot be read"),
         ("", "0 0.5 0.5 0.5 0.5 0.1 0.2 0.3", "row that cannot be read"),
+        ("", "0 0.1 0.2 nan 0.5 0.3 0.8", "row that cannot be read"),
+        ("", "0 0.1 0.2 0.5 inf 0.3 0.8 0.4 0.4", "row that cannot be read"),
+        ("", "0 0.5 0.5 0.2 0.2 0.9 1", TRIANGLE),
+        ("", "0 0.5 0.5 0.2 0.2 0.9 0", TRIANGLE),
+        ("", POSE2, POINTS),
+        ("", POSE2 + "1 0.4 0.5 0.4 0.4 0.4 0.4 0 0\n", POINTS),
+        ("", POSE2 * 8 + "1 0.4 0.5 0.2 0.2 0.4 0.4 0.9 0.9\n", POINTS),
     ],
 )
 def test_a_row_of_another_shape_is_left_out(plant: Plant, description: str, row: str, reason: str) -> None:
-    root = plant(FLAT | {"labels/1.txt": row, "data.yaml": description + NAMES})
-    assert open_dataset(root).summary.problems == {reason: 1}
+    files = {f"labels/{name}.txt": "" for name in "23"}
+    root = plant(FLAT | files | {"labels/1.txt": row, "data.yaml": description + NAMES})
+    summary = open_dataset(root).summary
+    assert (summary.problems, summary.boxes) == ({reason: len(row.strip().splitlines())}, 0)
+
+
+@pytest.mark.parametrize(
+    ("rows", "corners"),
+    [
+        ("0 0.1 0.2 0.5 0.1 0.5 1\n", [8, 6, 40, 60]),  # as a box it would leave the image
+        ("0 0.5 0.5 0.6 0.5 0.6 0.6\n1 0.5 0.5 0.6 0.5 0.6 0.6 0.5 0.6\n", [40, 30, 48, 36]),
+        ("0 0.9 0.9 0.95 0.9 0.95 0.95\n0 0.5 0.5 0.6 0.5 0.6 0.6", [72, 54, 76, 57]),
+    ],
+)
+def test_polygons_are_told_from_boxes_with_more(plant: Plant, rows: str, corners: list[float]) -> None:
+    (item,) = dataset = open_dataset(plant({"a.png": "", "a.txt": rows, "data.yaml": NAMES}))
+    np.testing.assert_allclose(item.boxes_xyxy[0], corners, atol=1e-4)
+    assert str(dataset.summary) == f"1 images, {len(rows.strip().splitlines())} boxes"
 
 
 @pytest.mark.parametrize("more", ["0.91", "1", "17", "0.91 17"])
