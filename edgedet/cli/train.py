@@ -99,6 +99,8 @@ class _Told:
         self._output.line(str(start))
         for line in start.left_out_lines:
             self._output.line(line)
+        for warning in start.warnings:
+            notice(f"edgedet: {warning}")
 
     def epoch(self, record: EpochRecord) -> None:
         """Print an epoch, which is saved by now."""

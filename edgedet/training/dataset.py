@@ -94,6 +94,20 @@ class TrainingSamples(torch.utils.data.Dataset[tuple[Tensor, Tensor, Tensor]]):
         offsets, labels = self._encode(boxes, classes[:, 0], classes[:, 1].astype(bool))
         return torch.from_numpy(tensor[0]), torch.from_numpy(offsets), torch.from_numpy(labels)
 
+    def boxes_below(self, side: float) -> tuple[int, int]:
+        """How many boxes of the images that are kept have a side below that many pixels of the input.
+
+        Returns:
+            Those boxes, and all of these images.
+        """
+        small = every = 0
+        for image in self._cached.values():
+            height, width = image.image_bgr.shape[:2]
+            boxes = Geometry.of((height, width), self._spec.input).to_tensor(image.boxes_xyxy)
+            small += int(((boxes[:, 2:] - boxes[:, :2]).min(axis=1, initial=np.inf) < side).sum())
+            every += len(boxes)
+        return small, every
+
     def plain_images(self, count: int) -> Tensor:
         """Up to `count` images as they are, spread over the data set, `[n, 3, H, W]`."""
         step = max(len(self) // count, 1)

@@ -7,6 +7,11 @@ from edgedet.data.dataset import UNKNOWN_CLASS, LeftOutClasses
 from edgedet.errors import DataError
 from edgedet.spec import Value
 
+# A side of a box, in pixels of the input, below which nothing of an object is left to see.
+SMALLEST_SIDE = 2
+# So large a share of small boxes is a mistake rather than the far end of a scene.
+_MOST_SMALL = 0.1
+
 
 class SplitStart(Value):
     """One part of the data.
@@ -60,6 +65,7 @@ class RunStart(Value):
         folder: Where the run is written.
         epochs: How many the run has.
         epochs_done: How many of them were done before, by the run that is resumed.
+        warnings: What will hardly be learnt, and what helps.
     """
 
     data: str
@@ -70,6 +76,7 @@ class RunStart(Value):
     folder: str
     epochs: int
     epochs_done: int = 0
+    warnings: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         measured = f"measuring on {self.evaluation}" if self.evaluation else "measuring on nothing"
@@ -94,6 +101,23 @@ class RunStart(Value):
             )
         ]
         return tuple(f"{split}: {sentence}" for split, sentence in found if sentence)
+
+
+def small_boxes(small: int, boxes: int, size_hw: tuple[int, int]) -> tuple[str, ...]:
+    """A warning of boxes that are smaller than the detector can see; none where they are few.
+
+    Args:
+        small: Boxes with a side below `SMALLEST_SIDE` pixels of the input.
+        boxes: All that were looked at.
+        size_hw: Of the input.
+    """
+    if small <= _MOST_SMALL * boxes:
+        return ()
+    height, width = size_hw
+    return (
+        f"{small} of {boxes} boxes are narrower or lower than {SMALLEST_SIDE} pixels of the input of "
+        f"{width}x{height}, and will hardly be learnt: train with a larger size_hw, or on parts of images",
+    )
 
 
 def check_images(dataset: Dataset) -> None:

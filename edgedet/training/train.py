@@ -33,7 +33,7 @@ from edgedet.training.distributed import Group, process_group
 from edgedet.training.evaluation import evaluate_detector
 from edgedet.training.history import EpochRecord, write_log, write_plot
 from edgedet.training.loop import Trainer
-from edgedet.training.start import RunStart, SplitStart, check_boxes, check_images
+from edgedet.training.start import SMALLEST_SIDE, RunStart, SplitStart, check_boxes, check_images, small_boxes
 from edgedet.training.state import STATE_FILE, Origin, RunState, check_origin
 from edgedet.training.state import load_state as load_run
 from edgedet.training.state import save_state as save_run
@@ -220,6 +220,7 @@ class _Run:
             folder=str(folder),
             epochs=config.epochs,
             epochs_done=len(state.history) if state else 0,
+            warnings=small_boxes(*self.samples.boxes_below(SMALLEST_SIDE), config.detector.input.size_hw),
         )
 
     def epochs(

@@ -138,6 +138,15 @@ def test_a_run_names_what_it_cannot_learn_from(tiny_config, tmp_path: Path):
     assert "4.png" in line
 
 
+@pytest.mark.parametrize(("side", "warned"), [(0.5, False), (0.01, True)])
+def test_a_run_warns_of_objects_that_its_input_does_not_show(tiny_config, tmp_path: Path, side, warned: bool):
+    row = f"0 0.5 0.5 {side} 0.5\n"
+    data = write_yolo(tmp_path / "photos", {"train": row, "val": row})
+    told: list[object] = []
+    train(tiny_config(ONE_EPOCH), data, tmp_path / "run", started=told.append)
+    assert [one.startswith("8 of 8 boxes are narrower") for one in told[0].warnings] == [True] * warned
+
+
 def test_a_run_does_not_learn_from_less_than_half_of_its_images(tiny_config, tmp_path: Path):
     circle = "0 0.5 0.5 0.5 0.5\n"
     data = write_yolo(tmp_path / "photos", {"train": circle, "val": circle})
