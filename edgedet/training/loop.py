@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from edgedet.errors import TrainingError
+from edgedet.errors import DataError, TrainingError
 from edgedet.models.detector import Detector
 from edgedet.training.config import OptimizerConfig, TrainConfig
 from edgedet.training.dataset import Batch
@@ -62,6 +63,7 @@ class Trainer:
 
         Raises:
             TrainingError: The loss is not finite.
+            DataError: One image is too few for batch normalisation.
         """
         self.detector.train()
         if self._config.freeze_norm:
@@ -98,7 +100,7 @@ class Trainer:
     def _step(self, batch: Batch) -> Tensor:
         """One step; returns box, class and distillation loss over all processes, `[3]` on the CPU."""
         images = batch.images.contiguous(memory_format=torch.channels_last)
-        with torch.autocast(self._group.device.type, torch.bfloat16, enabled=self._amp):
+        with torch.autocast(self._group.device.type, torch.bfloat16, enabled=self._amp), _alone(len(images)):
             offsets, logits = self.detector(images)
         sums = multibox_loss(offsets, logits, batch.offsets, batch.labels)
         distilled = torch.zeros_like(sums.boxes)
@@ -148,6 +150,23 @@ def make_optimizer(module: nn.Module, config: OptimizerConfig) -> torch.optim.Op
     if ranges := [p for p in module.parameters() if p.ndim == 0]:
         groups.append({"params": ranges, "weight_decay": 0.0, "pace": _RANGE_PACE})
     return torch.optim.AdamW(groups, lr=config.learning_rate)
+
+
+@contextmanager
+def _alone(images: int) -> Iterator[None]:
+    """Say what helps where PyTorch cannot normalise a map of one value."""
+    try:
+        yield
+    except ValueError as exc:
+        if images > 1 or "more than 1 value per channel" not in str(exc):
+            raise
+        raise DataError(
+            "batch normalisation cannot learn from one image at a time",
+            got="a step of one image, of which the last maps have one position",
+            expected="two images in a step, or statistics that stay as they are",
+            fix="set batch_size to 2 or more, and give as many images; or set freeze_norm = true and start "
+            "from trained --weights",
+        ) from exc
 
 
 def freeze_norm(module: nn.Module) -> None:

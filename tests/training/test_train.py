@@ -147,6 +147,14 @@ def test_a_run_warns_of_objects_that_its_input_does_not_show(tiny_config, tmp_pa
     assert [one.startswith("8 of 8 boxes are narrower") for one in told[0].warnings] == [True] * warned
 
 
+def test_one_image_at_a_time_is_refused_where_its_maps_have_one_position(tiny_config, tmp_path: Path):
+    lonely = {"epochs = 3": "epochs = 1", "batch_size = 8": "batch_size = 1", "[96, 96]": "[32, 32]"}
+    with pytest.raises(DataError, match=r"one image at a time; .*batch_size to 2 .* freeze_norm = true"):
+        train(tiny_config(lonely), output=tmp_path / "run")
+    lonely["amp = false"] = "amp = false\nfreeze_norm = true"
+    train(tiny_config(lonely), output=tmp_path / "frozen")
+
+
 def test_a_run_does_not_learn_from_less_than_half_of_its_images(tiny_config, tmp_path: Path):
     circle = "0 0.5 0.5 0.5 0.5\n"
     data = write_yolo(tmp_path / "photos", {"train": circle, "val": circle})
