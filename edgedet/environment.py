@@ -55,12 +55,17 @@ class Environment(Value):
         return "" if self.processor is None else self.processor.description
 
 
+def usable_cores() -> int:
+    """Logical cores that this process may use, at least 1."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def read_environment() -> Environment:
     """The environment of this process."""
     kilohertz = _first_line(_CPU_FREQUENCY / "cpuinfo_max_freq")
     return Environment(
         cpu=_cpu(),
-        cores=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
+        cores=usable_cores(),
         os=f"{platform.system()} {platform.release()} {platform.machine()}",
         python=platform.python_version(),
         packages=_versions(),

@@ -21,22 +21,19 @@ def read_toml(path: Path, fix: str) -> dict[str, Any]:
         ConfigError: It cannot be read or is no TOML.
     """
     try:
-        return tomllib.loads(path.read_text("utf-8-sig"))
-    except (OSError, ValueError) as exc:
-        # Beside broken syntax and encoding, values: numbers of thousands of digits, NUL in a path.
-        is_read = not isinstance(exc, OSError)
-        raise ConfigError(
-            f"{path} is no TOML" if is_read else f"cannot read {path}",
-            got=str(exc) if is_read else getattr(exc, "strerror", "") or str(exc),
-            expected="TOML 1.0 in UTF-8" if is_read else "a TOML file",
-            fix="correct that line" if is_read else fix,
-        ) from exc
-    except RecursionError as exc:
+        data = path.read_bytes()
+    except (OSError, ValueError) as exc:  # a ValueError where the path holds NUL
+        got = getattr(exc, "strerror", "") or str(exc)
+        raise ConfigError(f"cannot read {path}", got=got, expected="a TOML file", fix=fix) from exc
+    try:
+        return tomllib.loads(data.decode("utf-8-sig"))
+    except (ValueError, RecursionError) as exc:  # syntax, encoding, a number of thousands of digits; depth
+        is_deep = isinstance(exc, RecursionError)
         raise ConfigError(
             f"{path} is no TOML",
-            got="brackets inside each other, hundreds deep",
+            got="brackets inside each other, hundreds deep" if is_deep else str(exc),
             expected="TOML 1.0 in UTF-8",
-            fix="write the values out",
+            fix="write the values out" if is_deep else "correct that line",
         ) from exc
 
 

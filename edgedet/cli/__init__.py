@@ -47,7 +47,7 @@ from edgedet.registry import missing_extra
 
 _BROKEN_PIPE = 141  # 128 + SIGPIPE, as shells report a process that wrote to a closed pipe
 
-# `benchmarks/shared_cores.py` measures some: it costs 6 % of a training step where nothing else runs.
+# `benchmarks/shared_cores.py` measures it: alone it costs nothing that stands out of the noise.
 _SPINS = "3000"
 
 # These come without the name of a file when it is open already.

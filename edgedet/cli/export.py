@@ -7,7 +7,6 @@ bundle is written. An engine that was built and that nothing here can run is no 
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -21,6 +20,7 @@ from edgedet.cli.output import JsonOption, Output, megabytes, notice, open_outpu
 from edgedet.cli.progress import Bars, LogOption
 from edgedet.data import open_dataset
 from edgedet.embedded import RANGES_KEY
+from edgedet.environment import usable_cores
 from edgedet.errors import CheckpointError, UsageError
 from edgedet.files import check_may_become
 from edgedet.selection import no_calibration
@@ -180,8 +180,7 @@ def run(
 
 def processes_for(artifacts: int) -> int:
     """How many processes export so many artifacts: a second one costs the import of PyTorch once more."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return 2 if cores > 1 and artifacts > _ARTIFACTS_OF_ONE else 1
+    return 2 if usable_cores() > 1 and artifacts > _ARTIFACTS_OF_ONE else 1
 
 
 def budget_from(max_drop: str | None, data: str | None, split: str | None) -> AccuracyBudget | None:

@@ -186,14 +186,14 @@ def _report(
     stats = sources.quantization.stats
     coverage = stats.coverage
     warnings = (coverage or Coverage(images=len(stats.images))).warnings
-    if request.calibration and (left_out := request.calibration.summary.record().left_out):
-        warnings = (*warnings, f"left out of --calibration: {left_out}")
     if stats.ranges:
         warnings = ()
         if request.calibration is not None:
             warnings = (
                 "the ranges are those that training learned; the images of --calibration only verified them",
             )
+    if request.calibration and (left_out := request.calibration.summary.record().left_out):
+        warnings = (*warnings, f"left out of --calibration: {left_out}")
     return ExportReport(
         bundle=str(request.output),
         calibration_images=len(stats.images),

@@ -6,11 +6,12 @@ one while cores are left, or waits.
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Generic, TypeVar
+
+from edgedet.environment import usable_cores
 
 Opened = TypeVar("Opened")
 
@@ -47,5 +48,5 @@ def inferences_side_by_side(threads: int | None) -> int:
     Args:
         threads: Of each; None for all cores.
     """
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = usable_cores()
     return max(1, cores // (threads or cores))

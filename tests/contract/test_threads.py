@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
+import signal
+import subprocess
+import sys
+import tempfile
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -12,6 +17,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from edgedet.bundle import Bundle
 from edgedet.errors import UsageError
 from edgedet.pipeline import Pipeline
 
@@ -121,3 +127,27 @@ def test_a_forked_process_is_told_to_open_its_own(subject: Any, feeds: Any) -> N
         os.waitpid(child, 0)
         assert "spawn" in said
         runtime.run(feeds)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+def test_pytorch_runs_in_a_forked_process_that_opens_its_own(full_bundle: Bundle, feeds: Any) -> None:
+    """On one thread: those of OpenMP stay with the parent, and waiting for them would never end."""
+    path = full_bundle.path_of(full_bundle.artifact("eager", "fp32"))
+    program = (
+        "import os, sys, numpy as np; from pathlib import Path; from edgedet import registry\n"
+        "open_one = registry.RUNTIMES.load('eager'); feeds = dict(np.load(sys.argv[2]))\n"
+        "expected = open_one(Path(sys.argv[1]), threads=2).run(feeds)\n"
+        "if os.fork():\n"
+        "    sys.exit(os.waitstatus_to_exitcode(os.wait()[1]))\n"
+        "found = open_one(Path(sys.argv[1]), threads=2).run(feeds)\n"
+        "os._exit(0 if all(np.allclose(found[n], v, atol=1e-4) for n, v in expected.items()) else 1)\n"
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        np.savez(Path(folder) / "feeds.npz", **feeds)
+        command = [sys.executable, "-c", program, str(path), str(Path(folder) / "feeds.npz")]
+        process = subprocess.Popen(command, start_new_session=True)
+        try:
+            assert process.wait(60) == 0
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)

@@ -46,7 +46,7 @@ def test_a_file_that_is_no_toml_is_refused(
 def test_a_path_that_cannot_be_read_is_refused(
     read: Callable[[Path], object], tmp_path: Path, name: str
 ) -> None:
-    with pytest.raises(ConfigError):
+    with pytest.raises(ConfigError, match="cannot read "):
         read(tmp_path / name)
 
 
