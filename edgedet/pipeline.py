@@ -68,7 +68,7 @@ class Pipeline:
         Raises:
             DataError: The image is none.
             UsageError: The artifact takes several images at once, or a threshold is not 0 to 1.
-            VendorError: The runtime failed, or computed what is no number.
+            VendorError: The runtime failed, or gave outputs that are not finite.
         """
         if self.spec.input.batch != 1:
             raise UsageError(
@@ -96,7 +96,7 @@ class Pipeline:
         Raises:
             DataError: One of them is no image.
             UsageError: These are more or fewer images, or a threshold is not 0 to 1.
-            VendorError: The runtime failed, or computed what is no number.
+            VendorError: The runtime failed, or gave outputs that are not finite.
         """
         with self._tensor() as empty:
             tensor, geometries = preprocess_batch(images_bgr, self.spec.input, empty)
@@ -115,7 +115,7 @@ class Pipeline:
             finite = np.isfinite(values)
             if not finite.all():
                 raise VendorError(
-                    f"{self.runtime.name} computed no numbers",
+                    f"{self.runtime.name} gave outputs that are not finite",
                     got=f"NaN or infinity in {name}: {np.count_nonzero(~finite)} of {finite.size} values",
                     expected="finite numbers for every image",
                     fix="copy the artifact again (`edgedet inspect BUNDLE` tells which are whole); "

@@ -53,8 +53,8 @@ class Coverage(Value):
             )
         if 2 * (self.empty + self.repeated) > self.images:
             found.append(
-                f"of {self._images} for calibration {self.empty} show one colour and {self.repeated} are "
-                "copies of others: ranges will not fit what the detector is to see; give images of that"
+                f"of {self.images} calibration images, {self.empty} show one colour and {self.repeated} are "
+                "copies of others; their ranges will not fit real images: calibrate with images as in use"
             )
         if self.unseen:
             found.append(f"the calibration images show none of these classes: {', '.join(self.unseen)}")

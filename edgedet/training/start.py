@@ -21,8 +21,8 @@ class SplitStart(Value):
         images: Images that were not found unreadable so far.
         boxes: Boxes of the detector's classes; None for drawn images, whose boxes are known once drawn.
         left_out: Boxes of other classes.
-        faults: What else was left out, with names of the first files; "" for nothing.
-        corrected: What is used otherwise than it is written, likewise.
+        faults: Other things left out, counted by reason, with the first file names; "" for none.
+        corrected: Annotations used in another form than written, in the same words.
     """
 
     split: str
@@ -65,7 +65,7 @@ class RunStart(Value):
         folder: Where the run is written.
         epochs: How many the run has.
         epochs_done: How many of them were done before, by the run that is resumed.
-        warnings: What will hardly be learnt, and what helps.
+        warnings: Reasons why objects will hardly be learnt, each with a remedy.
     """
 
     data: str

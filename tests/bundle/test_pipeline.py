@@ -36,7 +36,9 @@ def test_outputs_that_are_no_numbers_are_an_error_and_not_no_objects(
         return outputs
 
     monkeypatch.setattr(detector.runtime, "run", faulty)
-    with pytest.raises(VendorError, match=f"ort computed no numbers; got NaN or infinity in {name}: 1 of"):
+    with pytest.raises(
+        VendorError, match=f"ort gave outputs that are not finite; got NaN or infinity in {name}: 1 of"
+    ):
         detector(IMAGE)
 
 

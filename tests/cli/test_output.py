@@ -145,6 +145,17 @@ def test_names_that_a_terminal_cannot_show_or_would_obey_are_written_out(encodin
     assert "Fix:" in said
 
 
+def test_results_with_names_that_a_terminal_cannot_show_are_printed(bundle: Path, tmp_path: Path) -> None:
+    cv2.imwrite(str(tmp_path / "a.png"), np.full((40, 40, 3), 90, np.uint8))
+    path = (tmp_path / "a.png").rename(tmp_path / "\u56fe.png")
+    words = [sys.executable, "-m", "edgedet", "detect", str(bundle), str(path)]
+    done = subprocess.run(
+        words, capture_output=True, env=os.environ | {"PYTHONIOENCODING": "latin-1"}, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert b"\\u56fe.png" in done.stdout
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="names of files are text there")
 def test_a_name_that_is_no_utf_8_loses_no_results(edgedet: Command, bundle: Path, tmp_path: Path) -> None:
     folder = tmp_path / "photos"
